@@ -1,0 +1,15 @@
+"""Makes any WSGI application comply with Mozilla's Dockerflow."""
+
+from . import checks
+from .checks import CheckRegistry
+from .errors import ConfigurationError
+from .middleware import DockerflowMiddleware
+from .request_id import get_request_id
+
+__all__ = [
+    "CheckRegistry",
+    "ConfigurationError",
+    "DockerflowMiddleware",
+    "checks",
+    "get_request_id",
+]

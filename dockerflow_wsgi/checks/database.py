@@ -1,0 +1,74 @@
+"""Whether the database answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..extras import extra
+from ..masking import describe
+from .ids import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION
+from .messages import CheckMessage, Error
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+
+def check_database_connected(db: Any) -> list[CheckMessage]:
+    """Ask the database for ``SELECT 1``, in its dialect's own form.
+
+    Args:
+        db: A synchronous SQLAlchemy ``Engine`` (1.4 or 2.x), or an object with an ``engine``
+            or, as Flask-SQLAlchemy has it, with ``engines`` by bind key: then all are asked.
+
+    Returns:
+        An error ``dockerflow.health.E008`` for each engine that fails with a DB-API error,
+        ``E009`` for each that fails with any other SQLAlchemy error, such as an exhausted
+        pool; nothing if all answer. The connection is back in its pool in any case.
+
+    Raises:
+        ImportError: SQLAlchemy is not installed.
+    """
+    return [message for bind, engine in _engines(db) for message in _ask(engine, bind)]
+
+
+def engine_of(db: Any) -> Engine:
+    """Return the (default) engine of a database.
+
+    Args:
+        db: An engine, or an object with an ``engine``.
+
+    Returns:
+        The engine.
+    """
+    engine: Engine = getattr(db, "engine", db)
+    return engine
+
+
+def _engines(db: Any) -> Iterator[tuple[str, Engine]]:
+    engines = getattr(db, "engines", None)
+    if isinstance(engines, Mapping):
+        for key, engine in engines.items():
+            yield (f"Bind {key!r}: " if key is not None else ""), engine
+    else:
+        yield "", engine_of(db)
+
+
+def _ask(engine: Engine, bind: str) -> list[CheckMessage]:
+    with extra("sqlalchemy"):
+        from sqlalchemy import select
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+        from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+    try:
+        with engine.connect() as connection:
+            connection.scalar(select(1))
+    except DBAPIError as error:
+        return [Error(f"{bind}DB-API error: {describe(error)}", id=ERROR_DB_API_EXCEPTION)]
+    except PoolTimeoutError as error:
+        text = f"{bind}The connection pool is exhausted: {describe(error)}"
+        hint = "Look for connections that are not given back, or enlarge the pool."
+        return [Error(text, hint=hint, id=ERROR_SQLALCHEMY_EXCEPTION)]
+    except SQLAlchemyError as error:
+        text = f"{bind}SQLAlchemy error: {type(error).__name__}: {describe(error)}"
+        return [Error(text, id=ERROR_SQLALCHEMY_EXCEPTION)]
+    return []

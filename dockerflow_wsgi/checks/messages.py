@@ -1,0 +1,124 @@
+"""The levels of check messages, and the messages themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+DEBUG = 10
+INFO = 20
+WARNING = 30
+ERROR = 40
+CRITICAL = 50
+
+STATUSES = {
+    0: "ok",
+    DEBUG: "debug",
+    INFO: "info",
+    WARNING: "warning",
+    ERROR: "error",
+    CRITICAL: "critical",
+}
+
+
+def level_to_text(level: int) -> str:
+    """Return the status text of a level.
+
+    Args:
+        level: Any number; one between two levels counts as the lower one.
+
+    Returns:
+        ``ok``, ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
+    """
+    return STATUSES[max((known for known in STATUSES if known <= level), default=0)]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckMessage:
+    """One finding of a check.
+
+    Use the subclasses `Debug`, `Info`, `Warning`, `Error` and `Critical`.
+
+    Args:
+        msg: What was found, for people.
+        level: How bad it is; by default the level of the class (`ERROR` for this one).
+        hint: What to do about it.
+        obj: What it is about.
+        id: An identifier such as ``acme.health.E001``, by which the message is reported and
+            can be silenced; by default the name of the check.
+    """
+
+    default_level: ClassVar[int] = ERROR
+
+    msg: str
+    level: int = None  # type: ignore[assignment]  # set by __post_init__
+    hint: str | None = None
+    obj: object = None
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        level = self.default_level if self.level is None else int(self.level)
+        object.__setattr__(self, "level", level)
+
+    def __str__(self) -> str:
+        subject = "?" if self.obj is None else self.obj
+        identifier = f"({self.id}) " if self.id else ""
+        hint = f"\n\tHINT: {self.hint}" if self.hint else ""
+        return f"{subject}: {identifier}{self.msg}{hint}"
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__}: level={self.level!r}, msg={self.msg!r}, "
+            f"hint={self.hint!r}, obj={self.obj!r}, id={self.id!r}>"
+        )
+
+    def is_serious(self, level: int = ERROR) -> bool:
+        """Tell whether the message is as bad as a level, or worse.
+
+        Args:
+            level: The level to compare with.
+
+        Returns:
+            Whether this message's level is at least that.
+        """
+        return self.level >= level
+
+
+class Debug(CheckMessage):
+    """A message of level 10, for developers."""
+
+    __slots__ = ()
+
+    default_level = DEBUG
+
+
+class Info(CheckMessage):
+    """A message of level 20: worth knowing, nothing to do."""
+
+    __slots__ = ()
+
+    default_level = INFO
+
+
+class Warning(CheckMessage):  # noqa: A001 - the published name
+    """A message of level 30: something to look at soon."""
+
+    __slots__ = ()
+
+    default_level = WARNING
+
+
+class Error(CheckMessage):
+    """A message of level 40: something does not work."""
+
+    __slots__ = ()
+
+    default_level = ERROR
+
+
+class Critical(CheckMessage):
+    """A message of level 50: nothing works."""
+
+    __slots__ = ()
+
+    default_level = CRITICAL

@@ -1,0 +1,101 @@
+"""Calls a check, and makes messages of whatever comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..faults import traceback_of
+from ..masking import describe, mask_credentials, text_of
+from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_RETURNED_NO_MESSAGE
+from .messages import CheckMessage, Error
+
+_MAX_SHOWN = 200  # characters of a value that is no message
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of calling a check.
+
+    Attributes:
+        messages: Its messages, with credentials masked.
+        traceback: Of what it raised; ``None`` if it did not. (The exception itself would keep
+            what the check held in its hands, a connection for instance.)
+    """
+
+    messages: tuple[CheckMessage, ...]
+    traceback: str | None = None
+
+
+def call_check(function: Callable[[], Any], survives: type[BaseException]) -> Outcome:
+    """Call a check.
+
+    Args:
+        function: The check; plain, a generator, or either of them ``async``.
+        survives: What it may raise without ending its caller. On a thread of its own that
+            is everything; in line the server's own signals must pass.
+
+    Returns:
+        Its messages so far. One more says that it raised, and one for each thing it
+        returned that is no message says so.
+    """
+    messages: list[CheckMessage] = []
+    try:
+        for item in _items(function()):
+            messages.append(_message(item))  # noqa: PERF401 - those before a raise are kept
+    except (Exception, survives) as error:  # noqa: BLE001 - it is what the report is about
+        text = f"{type(error).__name__}: {describe(error)}"
+        messages.append(Error(text, id=ERROR_CHECK_RAISED))
+        return Outcome(tuple(messages), traceback_of(error))
+    return Outcome(tuple(messages))
+
+
+def _items(returned: Any) -> Iterator[object]:
+    if inspect.isawaitable(returned) or inspect.isasyncgen(returned):
+        returned = asyncio.run(_awaited(returned))
+    if returned is None:
+        return
+    if isinstance(returned, Iterable) and not isinstance(returned, (str, bytes, dict)):
+        yield from returned
+    else:
+        yield returned
+
+
+async def _awaited(returned: Any) -> Any:
+    if inspect.isasyncgen(returned):
+        return [item async for item in returned]
+    return await returned
+
+
+def _message(item: object) -> CheckMessage:
+    if isinstance(item, CheckMessage):
+        return _cleaned(item)
+    return Error(
+        f"The check returned {_shown(item)}, which is no CheckMessage: return a list of "
+        "Debug, Info, Warning, Error or Critical, empty if all is well",
+        id=ERROR_CHECK_RETURNED_NO_MESSAGE,
+    )
+
+
+def _cleaned(message: CheckMessage) -> CheckMessage:
+    """Copy a message with its texts made real text, without credentials."""
+    clean = copy.copy(message)  # not replace(): a subclass may have another __init__
+    for name in ("msg", "hint", "id"):
+        value = getattr(message, name)
+        if value is not None:
+            object.__setattr__(clean, name, mask_credentials(text_of(value)))
+    return clean
+
+
+def _shown(item: object) -> str:
+    try:
+        text = repr(item)
+    except Exception:  # noqa: BLE001 - the object is the user's
+        return f"a {type(item).__name__} that cannot be shown"
+    text = mask_credentials(text)
+    short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return f"{short} ({type(item).__name__})"

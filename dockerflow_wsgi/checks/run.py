@@ -1,0 +1,101 @@
+"""One execution of one check, which any number of heartbeats may wait for."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from .outcome import Outcome, call_check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Run:
+    """One execution of a check.
+
+    Args:
+        name: The check's name.
+        function: The check.
+        on_done: Called once when the check has returned or raised.
+
+    Attributes:
+        name: The check's name.
+        started_s: When it was started, in seconds of the monotonic clock.
+        started_at: The same by the wall clock, for people; UTC.
+        duration_s: How long it took; ``None`` while it runs.
+        outcome: What came of it; ``None`` while it runs.
+    """
+
+    __slots__ = (
+        "_context",
+        "_done",
+        "_function",
+        "_on_done",
+        "_thread_id",
+        "duration_s",
+        "name",
+        "outcome",
+        "started_at",
+        "started_s",
+    )
+
+    def __init__(
+        self, name: str, function: Callable[[], object], on_done: Callable[[], object]
+    ) -> None:
+        self.name = name
+        self.started_s = time.monotonic()
+        self.started_at = datetime.now(timezone.utc)
+        self.duration_s: float | None = None
+        self.outcome: Outcome | None = None
+        self._function = function
+        self._on_done = on_done
+        self._context = contextvars.copy_context()  # the check sees the prober's request ID
+        self._done = threading.Event()
+        self._thread_id: int | None = None
+
+    def start(self) -> None:
+        """Start the check on a thread of its own, which never keeps the process alive.
+
+        Where no thread can be had, the check has run in line when this returns.
+        """
+        thread = threading.Thread(
+            target=self._context.run,
+            args=(self._execute, BaseException),
+            name=f"dockerflow {self.name}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            self.run_in_line()
+
+    def run_in_line(self) -> None:
+        """Run the check on the caller's thread; `SystemExit` counts as any exception."""
+        self._context.run(self._execute, SystemExit)
+
+    def wait(self, timeout_s: float | None) -> Outcome | None:
+        """Wait until the check is done.
+
+        Args:
+            timeout_s: How long at most, in seconds; ``None`` for as long as it takes. A check
+                that waits for itself, by asking for the heartbeat, does not wait at all.
+
+        Returns:
+            What came of the check, or ``None`` if it still runs.
+        """
+        if self._thread_id != threading.get_ident():
+            self._done.wait(timeout_s)
+        return self.outcome
+
+    def _execute(self, survives: type[BaseException]) -> None:
+        self._thread_id = threading.get_ident()
+        try:
+            self.outcome = call_check(self._function, survives)
+        finally:
+            self.duration_s = time.monotonic() - self.started_s
+            self._on_done()
+            self._done.set()

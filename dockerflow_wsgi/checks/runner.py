@@ -1,0 +1,137 @@
+"""Runs the checks of a heartbeat, all at once and within a deadline."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..faults import call_hook, log_masked
+from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_TIMED_OUT
+from .messages import Error
+from .outcome import Outcome
+from .report import CheckResult, HeartbeatReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .registry import CheckRegistry
+    from .run import Run
+
+logger = logging.getLogger("dockerflow_wsgi.checks")
+
+
+class _Cached(NamedTuple):
+    report: HeartbeatReport
+    registry_version: int
+    expires_s: float
+
+
+class CheckRunner:
+    """Runs a registry's checks for one middleware.
+
+    Args:
+        registry: The checks.
+        timeout_s: Seconds after which a report is made whatever hangs; ``None`` runs the
+            checks in line, one after the other, for as long as they take.
+        ttl_s: Seconds for which a report is given again; 0 for never.
+        failed_level: The level from which on a heartbeat has failed.
+        silenced: IDs of messages that neither count nor are logged.
+        on_report: Called with each new report; what it raises is logged.
+    """
+
+    __slots__ = (
+        "_cached",
+        "_failed_level",
+        "_on_report",
+        "_registry",
+        "_silenced",
+        "_timeout_s",
+        "_ttl_s",
+    )
+
+    def __init__(
+        self,
+        registry: CheckRegistry,
+        *,
+        timeout_s: float | None,
+        ttl_s: float,
+        failed_level: int,
+        silenced: Iterable[str],
+        on_report: Callable[[HeartbeatReport], object] | None,
+    ) -> None:
+        self._registry = registry
+        self._timeout_s = timeout_s
+        self._ttl_s = ttl_s
+        self._failed_level = failed_level
+        self._silenced = frozenset(silenced)
+        self._on_report = on_report
+        self._cached: _Cached | None = None
+
+    def report(self) -> HeartbeatReport:
+        """Run the checks, or give the last report again if it is young enough.
+
+        Returns:
+            The report.
+        """
+        version = self._registry.version
+        cached = self._cached
+        if cached and cached.registry_version == version and time.monotonic() < cached.expires_s:
+            return cached.report
+        results = tuple(self._results())
+        report = HeartbeatReport(results, self._failed_level)
+        if self._ttl_s > 0:
+            self._cached = _Cached(report, version, time.monotonic() + self._ttl_s)
+        for result in results:
+            _log(result)
+        if self._on_report is not None:
+            call_hook("on_heartbeat", self._on_report, report, instead=None)
+        return report
+
+    def _results(self) -> Iterable[CheckResult]:
+        if self._timeout_s is None:
+            return [self._in_line(*check.run()) for check in self._registry]
+        deadline_s = time.monotonic() + self._timeout_s
+        runs = [check.run() for check in self._registry]
+        for run, is_new in runs:
+            if is_new:
+                run.start()
+        return [self._by_deadline(run, is_new, deadline_s) for run, is_new in runs]
+
+    def _in_line(self, run: Run, is_new: bool) -> CheckResult:
+        if is_new:
+            run.run_in_line()
+        return self._result(run, run.wait(None), is_new)
+
+    def _by_deadline(self, run: Run, is_new: bool, deadline_s: float) -> CheckResult:
+        outcome = run.wait(max(0.0, deadline_s - time.monotonic()))
+        return self._result(run, outcome, is_new)
+
+    def _result(self, run: Run, outcome: Outcome | None, is_new: bool) -> CheckResult:
+        if outcome is None:
+            outcome = Outcome((_timed_out(run, is_new),))
+        counted = tuple(
+            message
+            for message in outcome.messages
+            if (message.id or run.name) not in self._silenced
+        )
+        duration_s = run.duration_s
+        if duration_s is None:
+            duration_s = time.monotonic() - run.started_s
+        return CheckResult(run.name, counted, duration_s, outcome.traceback)
+
+
+def _timed_out(run: Run, is_new: bool) -> Error:
+    seconds = time.monotonic() - run.started_s
+    if is_new:
+        text = f"The check was not done after {seconds:.1f} s; it goes on"
+    else:
+        text = f"The check is still running since {run.started_at:%Y-%m-%d %H:%M:%S} UTC, "
+        text += f"{seconds:.1f} s ago; it is not started again"
+    return Error(text, id=ERROR_CHECK_TIMED_OUT)
+
+
+def _log(result: CheckResult) -> None:
+    for message in result.messages:
+        traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
+        log_masked(logger, message.level, f"{message.id or result.name}: {message.msg}", traceback)

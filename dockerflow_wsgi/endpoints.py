@@ -1,0 +1,177 @@
+"""The endpoints: small WSGI apps that answer in front of the wrapped one.
+
+The paths, their methods and their status codes come from the Dockerflow README.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from .answer import JSON, Answer, error_answer, to_json
+from .checks.page import render_page
+from .errors import VersionError
+from .faults import call_hook, log_fault
+from .version import FILE_NAME, VersionFile, call_version_callback, version_to_json
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from .checks.runner import CheckRunner
+    from .config import DetailsPolicy
+    from .version import VersionCallback
+
+VERSION_PATH = "/__version__"
+HEARTBEAT_PATH = "/__heartbeat__"
+LBHEARTBEAT_PATH = "/__lbheartbeat__"
+ERROR_PATH = "/__error__"
+
+HTML = "text/html"
+
+_STYLE_ONLY = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+_ALLOW = ("Allow", "GET, HEAD, OPTIONS")
+
+logger = logging.getLogger("dockerflow_wsgi")
+
+
+class Endpoint:
+    """Answers ``GET`` and ``HEAD``, tells ``OPTIONS`` so, and refuses every other method."""
+
+    __slots__ = ()
+
+    _options: ClassVar = Answer(200, headers=[_ALLOW])
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Answer as a WSGI app."""
+        method = environ.get("REQUEST_METHOD")
+        if method in ("GET", "HEAD"):
+            answer = self.answer(environ)
+        elif method == "OPTIONS":
+            answer = self._options
+        else:
+            answer = error_answer(405, f"{method} is not allowed: use GET or HEAD", _ALLOW)
+        start_response(answer.status, list(answer.headers))
+        return [] if method == "HEAD" else [answer.body]
+
+    def answer(self, environ: WSGIEnvironment) -> Answer:
+        """Answer a ``GET``.
+
+        Args:
+            environ: The request.
+
+        Returns:
+            The answer; ``HEAD`` gets it too, without its body.
+        """
+        raise NotImplementedError
+
+
+class LbHeartbeatEndpoint(Endpoint):
+    """``/__lbheartbeat__``: this process serves requests. Checks nothing, waits for nothing.
+
+    The status is 200 and not 204, which AWS's classic load balancer takes for a failure.
+    """
+
+    __slots__ = ()
+
+    _ok: ClassVar = Answer(200)
+
+    def answer(self, environ: WSGIEnvironment) -> Answer:  # noqa: ARG002
+        """Answer at once."""
+        return self._ok
+
+
+class VersionEndpoint(Endpoint):
+    """``/__version__``: the version object.
+
+    Args:
+        file: Where it is read from.
+
+    Attributes:
+        callback: Asked in place of the file, if set.
+    """
+
+    __slots__ = ("_file", "callback")
+
+    def __init__(self, file: VersionFile) -> None:
+        self._file = file
+        self.callback: VersionCallback | None = None
+
+    def answer(self, environ: WSGIEnvironment) -> Answer:  # noqa: ARG002
+        """Answer with the version object: 404 if there is none, 500 if it is wrong."""
+        try:
+            body = self._body()
+        except VersionError as error:
+            log_fault(f"{VERSION_PATH}: {error} ({error.path or 'no file'})", error)
+            return error_answer(500, str(error))
+        return error_answer(404, self._absence()) if body is None else Answer(200, body)
+
+    def _body(self) -> bytes | None:
+        if self.callback is None:
+            reading = self._file.read()
+            return None if reading is None else reading.body
+        version = call_version_callback(self.callback, self._file.directory())
+        return None if version is None else version_to_json(version)
+
+    def _absence(self) -> str:
+        if self.callback is not None:
+            return "the version callback returned None: there is no version"
+        return f"{FILE_NAME} not found: write it at build time, and set version_path to its folder"
+
+
+class HeartbeatEndpoint(Endpoint):
+    """``/__heartbeat__``: what the checks found.
+
+    Args:
+        runner: Runs the checks.
+        failed_status_code: The status when the heartbeat has failed.
+        details: Who may see the messages; see `dockerflow_wsgi.config.Settings`.
+    """
+
+    __slots__ = ("_details", "_failed_status_code", "_runner")
+
+    def __init__(
+        self, runner: CheckRunner, *, failed_status_code: int, details: DetailsPolicy
+    ) -> None:
+        self._runner = runner
+        self._failed_status_code = failed_status_code
+        self._details = details
+
+    def answer(self, environ: WSGIEnvironment) -> Answer:
+        """Answer with the report, as a page if the prober is a browser."""
+        report = self._runner.report()
+        code = self._failed_status_code if report.has_failed else 200
+        with_details = self._shows_details(environ)
+        vary = [("Vary", "Accept")]
+        if _prefers_html(environ):
+            page = render_page(report, with_details=with_details)
+            body = page.encode("utf-8", "backslashreplace")
+            return Answer(code, body, [*vary, _STYLE_ONLY], f"{HTML}; charset=utf-8")
+        return Answer(code, to_json(report.to_dict(with_details=with_details)), vary)
+
+    def _shows_details(self, environ: WSGIEnvironment) -> bool:
+        if callable(self._details):
+            return bool(call_hook("heartbeat_details", self._details, environ, instead=False))
+        return self._details == "always"
+
+
+class ErrorEndpoint(Endpoint):
+    """``/__error__``: logs an error and raises, to test how errors are reported."""
+
+    __slots__ = ()
+
+    def answer(self, environ: WSGIEnvironment) -> NoReturn:  # noqa: ARG002
+        """Raise.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        logger.error("%s was called", ERROR_PATH)
+        raise RuntimeError(f"{ERROR_PATH} raises this to test how errors are reported")
+
+
+def _prefers_html(environ: WSGIEnvironment) -> bool:
+    accept = parse_accept_header(environ.get("HTTP_ACCEPT", ""), MIMEAccept)
+    return accept.quality(HTML) > accept.quality(JSON)

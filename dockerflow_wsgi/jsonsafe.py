@@ -1,0 +1,85 @@
+"""Makes JSON of anything, whatever it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from .masking import text_of
+
+MAX_DEPTH = 20
+MAX_BITS = 2000  # of an integer; Python may refuse to print more than 640 digits
+
+_AS_TEXT = (date, datetime, time, Decimal, PurePath, UUID, BaseException)
+
+
+def plain(value: Any, around: tuple[int, ...] = ()) -> Any:
+    """Make a copy of a value that ``json.dumps`` writes without any further rule.
+
+    Args:
+        value: Anything.
+        around: The identities of the containers around it.
+
+    Returns:
+        Dictionaries with text keys, lists, text, finite numbers, booleans and ``None``.
+        Not a number and the infinities become their names, bytes become text with escapes,
+        dates, UUIDs, paths, decimals and exceptions their text, everything else its ``repr``.
+        What contains itself, or nests deeper than 20, becomes text there.
+    """
+    try:
+        if isinstance(value, Enum):
+            value = value.value
+        if value is None or isinstance(value, (bool, int, float, str, bytes, bytearray)):
+            return _plain_scalar(value)
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            return _plain_container(value, around)
+        return text_of(value) if isinstance(value, _AS_TEXT) else repr(value)
+    except Exception:  # noqa: BLE001 - the value is the user's
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
+def nested_as_text(value: Any, objects_around: int = 0) -> Any:
+    """Turn what nests deeper than one object into a JSON string, as mozlog asks for.
+
+    Args:
+        value: What `plain` returned, as the value of a field.
+        objects_around: How many objects are around it within the field.
+
+    Returns:
+        The same with text in place of each inner object.
+    """
+    if isinstance(value, dict):
+        if objects_around:
+            return json.dumps(value)
+        return {key: nested_as_text(inner, 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [nested_as_text(item, objects_around) for item in value]
+    return value
+
+
+def _plain_scalar(value: Any) -> Any:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        return hex(value)
+    return value
+
+
+def _plain_container(value: Any, around: tuple[int, ...]) -> Any:
+    if id(value) in around or len(around) >= MAX_DEPTH:
+        return f"<{type(value).__name__} nested too deeply>"
+    around = (*around, id(value))
+    if isinstance(value, Mapping):
+        return {text_of(key): plain(inner, around) for key, inner in value.items()}
+    return [plain(item, around) for item in value]

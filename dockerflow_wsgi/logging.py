@@ -1,0 +1,202 @@
+"""mozlog: Mozilla's JSON log format, as formatter, handler and filter for `logging`.
+
+Write it to stdout or stderr, as the Dockerflow README asks. The envelope is that of the
+page "Firefox/Services/Logging" of Mozilla's wiki. The classes can be named in
+`logging.config.dictConfig` and `fileConfig`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
+
+from .jsonsafe import nested_as_text, plain
+from .masking import text_of
+from .request_id import get_request_id
+
+__all__ = ["JsonLogFormatter", "MozlogFormatter", "MozlogHandler", "RequestIdLogFilter"]
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # takes no type argument before Python 3.11
+
+# Not fields: what every record has, and what the envelope says already.
+_NO_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+    "asctime",
+    "logger_name",
+    "message",
+    "taskName",
+}
+
+# Lowest level, syslog severity (RFC 5424, 6.2.1), Google Cloud's name for it.
+_SEVERITIES = (
+    (logging.CRITICAL, 2, "CRITICAL"),
+    (logging.ERROR, 3, "ERROR"),
+    (logging.WARNING, 4, "WARNING"),
+    (logging.INFO, 6, "INFO"),
+    (-sys.maxsize, 7, "DEBUG"),
+)
+
+
+class MozlogFormatter(logging.Formatter):
+    """Formats each record as one line of mozlog JSON, whatever the record holds.
+
+    A record's own attributes (``extra``) become ``Fields``, its message the field ``msg``; a
+    dict logged as the message becomes ``Fields`` too. ``None`` is left out. What cannot be
+    JSON becomes text; what nests deeper than one object becomes a JSON string. An exception
+    gives the fields ``error`` and ``traceback``.
+
+    Args:
+        fmt: Accepted for `logging.config`; not used.
+        datefmt: Accepted for `logging.config`; not used.
+        style: Accepted for `logging.config`; not used.
+        logger_name: The ``Logger`` of the envelope, usually the name of the project.
+        severity: Whether the line also has ``severity``, the text that Google Cloud's logging
+            looks for.
+    """
+
+    ENV_VERSION: ClassVar = "2.0"
+
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        logger_name: str = "Dockerflow",
+        *,
+        severity: bool = False,
+    ) -> None:
+        super().__init__(fmt, datefmt, style)
+        self.logger_name = logger_name
+        self.hostname = socket.gethostname()
+        self._has_severity = severity
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record.
+
+        Args:
+            record: The record.
+
+        Returns:
+            One line of JSON, without a line break.
+        """
+        try:
+            line = self.convert_record(record)
+        except Exception as error:  # noqa: BLE001 - a subclass may raise; the record is not lost
+            line = _unconverted(record, error)
+        try:
+            return json.dumps(line, allow_nan=False)
+        except Exception:  # noqa: BLE001 - a subclass may have put anything in
+            return json.dumps(plain(line))
+
+    def convert_record(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Convert a record to what is written; override it to change that.
+
+        Args:
+            record: The record.
+
+        Returns:
+            The envelope, with the fields under ``Fields``.
+        """
+        syslog, text = _severity(record.levelno)
+        envelope = {
+            "Timestamp": int(record.created * 1e9),
+            "Type": record.name,
+            "Logger": getattr(record, "logger_name", self.logger_name),
+            "Hostname": self.hostname,
+            "EnvVersion": self.ENV_VERSION,
+            "Severity": syslog,
+            "Pid": record.process or os.getpid(),
+            "Fields": self._fields(record),
+        }
+        if self._has_severity:
+            envelope["severity"] = text
+        return envelope
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        found = {name: value for name, value in vars(record).items() if name not in _NO_FIELDS}
+        if isinstance(record.msg, dict) and not record.args:
+            found.update(record.msg)
+        else:
+            found["msg"] = _message(record) or None
+        found.update(self._exception_fields(record))
+        return {
+            text_of(name): nested_as_text(plain(value))
+            for name, value in found.items()
+            if value is not None
+        }
+
+    def _exception_fields(self, record: logging.LogRecord) -> dict[str, str | None]:
+        fields: dict[str, str | None] = {"stack_info": record.stack_info}
+        if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+            fields["error"] = _error(record.exc_info[1])
+            fields["traceback"] = record.exc_text or self.formatException(record.exc_info)
+        elif record.exc_text:
+            fields["traceback"] = record.exc_text
+        return fields
+
+
+JsonLogFormatter = MozlogFormatter
+"""The formatter's name in older documents."""
+
+
+class MozlogHandler(_StreamHandler):
+    """Writes mozlog lines to a stream.
+
+    Args:
+        stream: Where to; by default standard output.
+        name: The ``Logger`` of the envelope, usually the name of the project.
+    """
+
+    def __init__(self, stream: TextIO | None = None, name: str = "Dockerflow") -> None:
+        super().__init__(sys.stdout if stream is None else stream)
+        self.setFormatter(MozlogFormatter(logger_name=name))
+
+
+class RequestIdLogFilter(logging.Filter):
+    """Adds the request's ID to every record as ``rid``; ``None`` outside a request.
+
+    Put it on a handler, so that it sees the records of all loggers.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the ID to a record that has none.
+
+        Args:
+            record: The record.
+
+        Returns:
+            ``True``: every record passes.
+        """
+        if getattr(record, "rid", None) is None:
+            record.rid = get_request_id()
+        return True
+
+
+def _unconverted(record: logging.LogRecord, error: Exception) -> dict[str, Any]:
+    problem = f"convert_record raised {_error(error)}"
+    fields = {"msg": plain(_message(record)), "error": problem}
+    return {"Timestamp": int(record.created * 1e9), "Type": record.name, "Fields": fields}
+
+
+def _severity(level: int) -> tuple[int, str]:
+    return next((code, text) for lowest, code, text in _SEVERITIES if level >= lowest)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit: show what there is
+        return f"{text_of(record.msg)} {text_of(record.args)}"
+
+
+def _error(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001 - the exception is the user's
+        return type(error).__name__

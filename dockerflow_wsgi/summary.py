@@ -1,0 +1,133 @@
+"""``request.summary``: one log record for each request, when its response is over."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from .faults import call_hook, log_fault
+from .masking import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .exchange import Exchange
+
+    SummaryExtra = Callable[[WSGIEnvironment], Mapping[str, Any]]
+
+ENVIRON_KEY = "dockerflow.summary"
+
+logger = logging.getLogger("request.summary")
+
+# Names that a record needs for itself: a field of that name gets a "_" appended.
+_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class SummaryLog:
+    """Writes the summaries of one middleware.
+
+    The fields are those of Mozilla's mozlog standard for ``request.summary``.
+
+    Args:
+        extra: Called with the environ of a request; returns further fields.
+        with_querystring: Whether the query string is a field.
+    """
+
+    __slots__ = ("_extra", "_with_querystring")
+
+    def __init__(self, extra: SummaryExtra | None, *, with_querystring: bool) -> None:
+        self._extra = extra
+        self._with_querystring = with_querystring
+
+    def write(self, exchange: Exchange) -> None:
+        """Write the summary of an exchange that is over; raises nothing of its own.
+
+        Args:
+            exchange: The exchange. Nothing is built when the logger is above its level.
+        """
+        code = _code(exchange.status)
+        level = _level(exchange, code)
+        try:
+            if logger.isEnabledFor(level):
+                fields = self._fields(exchange, code)
+                logger.handle(_record(level, exchange.failure, fields))
+        except Exception as error:  # noqa: BLE001 - a broken log must not break the response
+            log_fault("The summary of a request could not be logged", error)
+
+    def _fields(self, exchange: Exchange, code: int | None) -> dict[str, Any]:
+        environ = exchange.environ
+        fields = {
+            "errno": _errno(exchange, code),
+            "agent": environ.get("HTTP_USER_AGENT", ""),
+            "lang": environ.get("HTTP_ACCEPT_LANGUAGE", ""),
+            "method": exchange.method,
+            "path": _decoded(exchange.path),
+            "code": code,
+            "rid": exchange.request_id,
+            "t": (monotonic_ns() - exchange.started_ns) // 1_000_000,
+            "uid": "",
+        }
+        if code is None:
+            del fields["code"]
+        if self._with_querystring:
+            fields["querystring"] = _decoded(environ.get("QUERY_STRING", ""))
+        if self._extra is not None:
+            call_hook("summary_extra", _update, fields, self._extra, environ, instead=None)
+        if environ.get(ENVIRON_KEY):
+            call_hook(ENVIRON_KEY, _update, fields, _given_by_app, environ, instead=None)
+        fields["uid"] = text_of(fields["uid"])
+        return fields
+
+
+def _level(exchange: Exchange, code: int | None) -> int:
+    if exchange.failure is not None:
+        return logging.ERROR
+    if exchange.is_probe and code is not None and code < 400:
+        return logging.DEBUG  # so that probes do not drown the log
+    return logging.INFO
+
+
+def _code(status: str | None) -> int | None:
+    try:
+        return None if status is None else int(status[:3])
+    except (TypeError, ValueError):
+        return None
+
+
+def _given_by_app(environ: WSGIEnvironment) -> Mapping[str, Any]:
+    given: Mapping[str, Any] = environ[ENVIRON_KEY]
+    return given
+
+
+def _update(fields: dict[str, Any], extra: SummaryExtra, environ: WSGIEnvironment) -> None:
+    given = extra(environ) or {}
+    fields.update({text_of(name): value for name, value in given.items() if value is not None})
+
+
+def _errno(exchange: Exchange, code: int | None) -> int:
+    if exchange.failure is not None:
+        return 500
+    return code if code is not None and code >= 500 else 0
+
+
+def _decoded(text: str) -> str:
+    """Undo the Latin-1 in which PEP 3333 carries the bytes of a URL."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return text  # a server that decoded it already
+
+
+def _record(level: int, failure: str | None, fields: dict[str, Any]) -> logging.LogRecord:
+    # Not Logger.log(): it walks the stack for the caller, which is always this line.
+    message = failure if failure is not None else fields.pop("msg", "")
+    record = logger.makeRecord(logger.name, level, __file__, 0, message, (), None)
+    attributes = record.__dict__
+    for name, value in fields.items():
+        attributes[f"{name}_" if name in _RECORD_ATTRIBUTES else name] = value
+    return record

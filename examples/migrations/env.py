@@ -1,0 +1,10 @@
+"""Tells Alembic which database to migrate: the quickstart's."""
+
+from alembic import context
+
+from examples.quickstart import engine
+
+with engine.connect() as connection:
+    context.configure(connection)
+    with context.begin_transaction():
+        context.run_migrations()
