@@ -126,11 +126,11 @@ def _applied(engine: Engine, version_table: str, schema: str | None) -> frozense
     # Not Alembic's MigrationContext, which logs two lines at INFO for each heartbeat.
     from sqlalchemy import column, inspect, select, table
 
+    revisions = table(version_table, column("version_num"), schema=schema)
     with engine.connect() as connection:
         if not inspect(connection).has_table(version_table, schema=schema):
             return frozenset()
-        revisions = select(column("version_num")).select_from(table(version_table, schema=schema))
-        return frozenset(connection.execute(revisions).scalars())
+        return frozenset(connection.execute(select(revisions.c.version_num)).scalars())
 
 
 def _compare(scripts: _Scripts, applied: frozenset[str]) -> list[CheckMessage]:
