@@ -1,0 +1,87 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from servers import postgres_server, redis_server
+
+
+@pytest.fixture(autouse=True)
+def no_settings_in_the_environment(monkeypatch):
+    """Keep the developer's own settings out of the tests."""
+    import os
+
+    for name in os.environ:
+        if name.startswith("DOCKERFLOW_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    """Run a real Redis."""
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """Run a real PostgreSQL."""
+    with postgres_server() as url:
+        yield url
+
+
+class Records(logging.Handler):
+    """Keeps the records of a logger."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        """Keep a record."""
+        self.records.append(record)
+
+    def __iter__(self):
+        return iter(self.records)
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, index):
+        return self.records[index]
+
+
+@pytest.fixture
+def listen():
+    """Return a function that keeps the records of a logger, at any level."""
+    attached = []
+
+    def attach(name, level=logging.DEBUG):
+        logger = logging.getLogger(name)
+        handler = Records()
+        attached.append((logger, handler, logger.level))
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        return handler
+
+    yield attach
+    for logger, handler, level in reversed(attached):
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def summaries(listen):
+    """Keep the records of ``request.summary``."""
+    return listen("request.summary")
+
+
+@pytest.fixture
+def version_directory(tmp_path):
+    """Make a directory with a version.json."""
+    version = {"source": "https://x.test", "version": "1.0", "commit": "abc", "build": "42"}
+    (tmp_path / "version.json").write_text(json.dumps(version))
+    return tmp_path

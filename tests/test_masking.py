@@ -1,0 +1,64 @@
+"""Credentials in text."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dockerflow_wsgi.masking import describe, mask_credentials
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("postgresql://ada:s3cr3t@db:5432/x", "postgresql://ada:***@db:5432/x"),
+        ("redis://:s3cr3t@cache/0", "redis://:***@cache/0"),
+        ("postgresql+psycopg://a:s3/c@r3t@db/x", "postgresql+psycopg://a:***@db/x"),
+        ("(amqp://a:s3cr3t@mq) failed", "(amqp://a:***@mq) failed"),
+        (
+            "x mysql://a:s3cr3t@one/, y redis://:0ther@two/",
+            "x mysql://a:***@one/, y redis://:***@two/",
+        ),
+        ("host=db password=s3cr3t dbname=x", "host=db password=*** dbname=x"),
+        ("password='s3 cr3t' user=a", "password=*** user=a"),
+        ("Server=db;PWD=s3cr3t;UID=a", "Server=db;PWD=***;UID=a"),
+        ("{'password': 's3cr3t', 'host': 'db'}", "{'password': ***, 'host': 'db'}"),
+        ('{"db_password": "s3cr3t"}', '{"db_password": ***}'),
+        ("?password=s3cr3t&x=1", "?password=***&x=1"),
+    ],
+)
+def test_passwords_are_masked(text, masked):
+    """In URLs, connection strings, query strings and the repr of arguments."""
+    assert mask_credentials(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "connection to server at 127.0.0.1, port 5432 failed",
+        'password authentication failed for user "ada"',
+        "http://x.test:8000/a@b",
+        "see https://x.test/a?b=c:d",
+        "ada@x.test: no such user",
+        "",
+    ],
+)
+def test_other_text_stays(text):
+    """Only what can be a password is hidden."""
+    assert "s3cr3t" not in text
+    assert mask_credentials(text) == text
+
+
+def test_no_text_makes_masking_slow():
+    """An exception's text may be the work of an attacker."""
+    started = time.monotonic()
+    mask_credentials("a://b:" * 200_000)
+    mask_credentials("password" * 100_000)
+    assert time.monotonic() - started < 20
+
+
+def test_an_exception_is_described_by_its_text_or_its_name():
+    """There is always something to read."""
+    assert describe(ValueError("redis://:pw@h")) == "redis://:***@h"
+    assert describe(ValueError()) == "ValueError"

@@ -1,0 +1,601 @@
+"""The middleware between a server and an app: the duties of PEP 3333."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from wsgiref.validate import validator
+
+import pytest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from wsgi import Server, hello, make_environ, request
+
+from dockerflow_wsgi import CheckRegistry, DockerflowMiddleware, get_request_id
+
+
+class Body:
+    """An iterable that is not its own iterator, and counts what is done to it."""
+
+    def __init__(self, *chunks):
+        self.chunks = chunks
+        self.iterations = 0
+        self.closes = 0
+
+    def __iter__(self):
+        self.iterations += 1
+        return iter(self.chunks)
+
+    def close(self):
+        self.closes += 1
+
+
+def app_returning(body, status="200 OK"):
+    """Make an app that returns a body."""
+
+    def app(_environ, start_response):
+        start_response(status, [("Content-Type", "text/plain")])
+        return body
+
+    return app
+
+
+def test_what_the_app_answers_reaches_the_server_as_it_is():
+    """Status, headers in order, and body are the app's; only the request ID comes on top."""
+    headers = [("Content-Type", "text/plain"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+
+    def app(_environ, start_response):
+        start_response("418 I'm a teapot", headers)
+        return [b"short ", b"and stout"]
+
+    server = Server()
+    body = DockerflowMiddleware(app)(make_environ(), server.start_response)
+
+    assert server.status == "418 I'm a teapot"
+    assert server.starts[0][1][:-1] == headers
+    assert len(headers) == 3, "the app's own list was changed"
+    assert list(body) == [b"short ", b"and stout"]
+    body.close()
+
+
+def test_what_the_server_says_reaches_the_app():
+    """The app gets the very environ, with nothing taken away from it."""
+    seen = {}
+
+    def app(environ, start_response):
+        seen.update(environ)
+        return hello(environ, start_response)
+
+    environ = make_environ("/a/b", "PUT", HTTP_X_OTHER="kept", **{"test.key": "kept"})
+    before = dict(environ)
+    DockerflowMiddleware(app)(environ, Server().start_response).close()
+
+    assert before.items() <= seen.items()
+    added = seen.keys() - before.keys()
+    assert added == {"dockerflow.request_id", "dockerflow.summary", "HTTP_X_REQUEST_ID"}
+
+
+def test_nothing_is_iterated_before_the_server_does():
+    """The body is neither buffered nor looked at in advance."""
+    pulled = []
+
+    def chunks():
+        for number in range(3):
+            pulled.append(number)
+            yield b"%d" % number
+
+    body = DockerflowMiddleware(app_returning(chunks()))(make_environ(), Server().start_response)
+
+    assert pulled == []
+    iterator = iter(body)
+    assert next(iterator) == b"0"
+    assert pulled == [0]
+    body.close()
+
+
+@pytest.mark.parametrize("body", [[b"one"], (b"one", b"two"), []])
+def test_the_body_has_a_length_if_the_apps_has(body):
+    """``len()`` gives what it gives for the app's own iterable."""
+    wrapped = DockerflowMiddleware(app_returning(body))
+    result = wrapped(make_environ(), Server().start_response)
+    assert len(result) == len(body)
+    result.close()
+
+
+@pytest.mark.parametrize("body", [iter([b"one"]), Body(b"one"), (chunk for chunk in [b"one"])])
+def test_the_body_has_no_length_if_the_apps_has_none(body):
+    """A server must not take a stream for a body of one chunk."""
+    result = DockerflowMiddleware(app_returning(body))(make_environ(), Server().start_response)
+    with pytest.raises(TypeError):
+        len(result)
+    result.close()
+
+
+def test_close_is_called_once_on_the_iterable():
+    """The app's ``close`` runs exactly once, on what it returned, however often we are closed."""
+    body = Body(b"one", b"two")
+    result = DockerflowMiddleware(app_returning(body))(make_environ(), Server().start_response)
+    assert list(result) == [b"one", b"two"]
+    assert body.closes == 0
+    result.close()
+    result.close()
+    assert body.closes == 1
+    assert body.iterations == 1
+
+
+def test_close_is_called_on_a_body_that_was_never_iterated():
+    """A ``HEAD`` request's body is closed all the same."""
+    body = Body(b"one")
+    DockerflowMiddleware(app_returning(body))(make_environ(), Server().start_response).close()
+    assert body.closes == 1
+    assert body.iterations == 0
+
+
+def test_close_is_called_on_a_body_left_half_way(summaries):
+    """A client that hangs up leaves no resource open, and is no error of the app."""
+    ended = []
+
+    def chunks():
+        try:
+            yield b"one"
+            yield b"two"
+        finally:
+            ended.append(True)
+
+    result = DockerflowMiddleware(app_returning(chunks()))(make_environ(), Server().start_response)
+    next(iter(result))
+    result.close()
+    assert ended == [True]
+    assert [record.levelno for record in summaries] == [logging.INFO]
+
+
+def test_close_is_called_on_a_body_that_raised(summaries):
+    """An exception in the middle of a body does not keep ``close`` from being called."""
+
+    class Failing(Body):
+        def __iter__(self):
+            yield b"one"
+            raise OSError("disk gone")
+
+    body = Failing()
+    result = DockerflowMiddleware(app_returning(body))(make_environ(), Server().start_response)
+    with pytest.raises(OSError, match="disk gone"):
+        list(result)
+    result.close()
+    assert body.closes == 1
+    assert [record.getMessage() for record in summaries] == ["disk gone"]
+
+
+def test_a_body_without_close_is_fine(summaries):
+    """A list has no ``close``; its summary is written all the same."""
+    assert request(DockerflowMiddleware(hello)).body == b"hello"
+    assert len(summaries) == 1
+
+
+def test_a_sequence_without_an_iterator_is_a_body():
+    """``iter()`` also takes what only has ``__getitem__``, as gunicorn's file wrapper once did."""
+
+    class Sequence:
+        def __getitem__(self, index):
+            return (b"one", b"two")[index]
+
+    result = DockerflowMiddleware(app_returning(Sequence()))(
+        make_environ(), Server().start_response
+    )
+    assert list(result) == [b"one", b"two"]
+    result.close()
+
+
+def test_start_response_may_be_called_at_the_first_iteration(summaries):
+    """A generator app starts its response late; status and header are there all the same."""
+
+    def app(_environ, start_response):
+        start_response("201 Created", [("Content-Type", "text/plain")])
+        yield b"late"
+
+    response = request(DockerflowMiddleware(app))
+    assert response.status == "201 Created"
+    assert "X-Request-ID" in response.headers
+    assert summaries[0].code == 201
+
+
+def test_start_response_may_be_called_again_with_exc_info(summaries):
+    """The error page replaces the page: its status counts, and ``exc_info`` is passed on."""
+
+    def app(_environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        try:
+            raise ValueError("late trouble")
+        except ValueError:
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+        return [b"error page"]
+
+    server = Server()
+    body = DockerflowMiddleware(app)(make_environ(), server.start_response)
+    body.close()
+    assert server.starts[0][2] is None
+    assert server.starts[1][2][0] is ValueError
+    assert summaries[0].code == 500
+    assert summaries[0].errno == 500
+
+
+def test_a_refused_second_start_response_changes_nothing(summaries):
+    """If the headers are out, the server raises ``exc_info``: the first status remains."""
+
+    class HeadersSent(Server):
+        def start_response(self, status, headers, exc_info=None):
+            if exc_info:
+                raise exc_info[1].with_traceback(exc_info[2])
+            return super().start_response(status, headers)
+
+    def app(_environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"half"
+        try:
+            raise ValueError("late trouble")
+        except ValueError:
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+
+    result = DockerflowMiddleware(app)(make_environ(), HeadersSent().start_response)
+    with pytest.raises(ValueError, match="late trouble"):
+        list(result)
+    result.close()
+    assert summaries[0].code == 200
+    assert summaries[0].errno == 500
+
+
+def test_exc_info_is_dropped():
+    """No reference to the exception stays behind in our frames: no cycle with its traceback."""
+    import gc
+    import weakref
+
+    class Traceable(Exception):  # noqa: N818
+        pass
+
+    seen = []
+
+    def app(_environ, start_response):
+        try:
+            raise Traceable
+        except Traceable as error:
+            seen.append(weakref.ref(error))
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+        return [b"x"]
+
+    def forgetful(_status, _headers, exc_info=None):
+        del exc_info
+
+    gc.disable()
+    try:
+        DockerflowMiddleware(app)(make_environ(), forgetful).close()
+        assert seen[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_the_servers_write_callable_is_returned():
+    """Old apps that write imperatively write to the server itself."""
+    writes = []
+
+    def app(_environ, start_response):
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        writes.append(write)
+        write(b"written ")
+        return [b"returned"]
+
+    server = Server()
+    result = DockerflowMiddleware(app)(make_environ(), server.start_response)
+    assert writes == [server.write]
+    assert server.written == [b"written "]
+    result.close()
+
+
+@pytest.mark.parametrize(("status", "code"), [("200", 200), ("204 No Content", 204)])
+def test_a_status_needs_no_reason_phrase(summaries, status, code):
+    """Some apps send the bare number."""
+    app = DockerflowMiddleware(app_returning([], status))
+    app(make_environ(), Server().start_response).close()
+    assert summaries[0].code == code
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), GeneratorExit("end")])
+def test_what_the_app_raises_is_recorded_and_raised_on(summaries, error):
+    """The very exception goes on to the server, and the summary tells it."""
+
+    def app(_environ, _start_response):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        DockerflowMiddleware(app)(make_environ(), Server().start_response)
+    assert caught.value is error
+    (summary,) = summaries
+    assert summary.levelno == logging.ERROR
+    assert summary.errno == 500
+    assert summary.getMessage() == str(error)
+    assert not hasattr(summary, "code")
+
+
+def test_what_close_raises_is_recorded_and_raised_on(summaries):
+    """A failing ``close`` is the app's failure like any other."""
+
+    class Unclosable(Body):
+        def close(self):
+            raise OSError("cannot close")
+
+    result = DockerflowMiddleware(app_returning(Unclosable()))(
+        make_environ(), Server().start_response
+    )
+    with pytest.raises(OSError, match="cannot close"):
+        result.close()
+    assert [record.getMessage() for record in summaries] == ["cannot close"]
+
+
+def test_what_is_no_body_fails_in_the_server(summaries):
+    """An app that returns ``None`` fails as it would alone, at the iteration, and is logged."""
+    result = DockerflowMiddleware(app_returning(None))(make_environ(), Server().start_response)
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(result)
+    result.close()
+    assert summaries[0].errno == 500
+
+
+def test_the_summary_is_written_at_close(summaries):
+    """The response is over when the server closes it, not before."""
+    result = DockerflowMiddleware(hello)(make_environ(), Server().start_response)
+    list(result)
+    assert len(summaries) == 0
+    result.close()
+    assert len(summaries) == 1
+
+
+class FileWrapper:
+    """What gunicorn, wsgiref and waitress have: a class, recognised again by its type."""
+
+    def __init__(self, file, _block_size=8192):
+        self.file = file
+        if hasattr(file, "close"):
+            self.close = file.close
+
+    def __iter__(self):
+        return iter(self.file)
+
+
+def uwsgi_sendfile(file, _block_size=8192):
+    """Return the file itself, as uWSGI's file wrapper does."""
+    return file
+
+
+@pytest.mark.parametrize("file_wrapper", [FileWrapper, uwsgi_sendfile])
+def test_a_file_wrapper_is_returned_itself(summaries, tmp_path, file_wrapper):
+    """The server gets the object that it made, so that it can send the file by itself."""
+    (tmp_path / "file").write_bytes(b"content")
+    made = []
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        file = (tmp_path / "file").open("rb")
+        made.append(environ["wsgi.file_wrapper"](file, 4096))
+        return made[0]
+
+    environ = make_environ(**{"wsgi.file_wrapper": file_wrapper})
+    result = DockerflowMiddleware(app)(environ, Server().start_response)
+    assert result is made[0]
+    assert b"".join(result) == b"content"
+    assert len(summaries) == 0
+    result.close()
+    result.close()
+    assert [record.code for record in summaries] == [200]
+    assert getattr(result, "file", result).closed
+
+
+def test_the_servers_file_wrapper_class_stays_in_the_environ():
+    """gunicorn asks ``isinstance(body, environ["wsgi.file_wrapper"])`` afterwards."""
+    environ = make_environ(**{"wsgi.file_wrapper": FileWrapper})
+    DockerflowMiddleware(hello)(environ, Server().start_response).close()
+    assert environ["wsgi.file_wrapper"] is FileWrapper
+
+
+def test_a_file_wrapper_that_takes_no_attribute_still_gets_its_summary(summaries):
+    """A server's own C type cannot be watched: its summary is written at once."""
+
+    class Fixed:
+        __slots__ = ("closes",)
+
+        def __init__(self, _file):
+            self.closes = 0
+
+        def close(self):
+            self.closes += 1
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"](None)
+
+    environ = make_environ(**{"wsgi.file_wrapper": Fixed})
+    result = DockerflowMiddleware(app)(environ, Server().start_response)
+    assert len(summaries) == 1
+    result.close()
+    assert result.closes == 1
+    assert len(summaries) == 1
+
+
+def test_a_close_of_a_wrapped_file_that_raises_is_recorded(summaries):
+    """Also a file's ``close`` is the app's."""
+
+    class Unclosable:
+        def close(self):
+            raise OSError("stale handle")
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"](Unclosable())
+
+    environ = make_environ(**{"wsgi.file_wrapper": FileWrapper})
+    result = DockerflowMiddleware(app)(environ, Server().start_response)
+    with pytest.raises(OSError, match="stale handle"):
+        result.close()
+    assert [record.getMessage() for record in summaries] == ["stale handle"]
+
+
+def streaming_id(_environ, start_response):
+    """Stream the current request ID, three times."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    for _ in range(3):
+        yield (get_request_id() or "none").encode()
+
+
+def test_interleaved_responses_on_one_thread_keep_their_ids():
+    """Each step of a response sees its own request, in whatever order the steps come."""
+    app = DockerflowMiddleware(streaming_id)
+    one = app(make_environ(HTTP_X_REQUEST_ID="one"), Server().start_response)
+    two = app(make_environ(HTTP_X_REQUEST_ID="two"), Server().start_response)
+    ones, twos = iter(one), iter(two)
+    seen = [next(ones), next(twos), next(twos), next(ones)]
+    one.close()
+    seen.append(next(twos))
+    two.close()
+    assert seen == [b"one", b"two", b"two", b"one", b"two"]
+    assert get_request_id() is None
+
+
+def test_close_in_another_thread_ends_the_request_everywhere(summaries):
+    """The thread that called the app must not go on under a request that is over."""
+    app = DockerflowMiddleware(streaming_id)
+    result = app(make_environ(HTTP_X_REQUEST_ID="one"), Server().start_response)
+    assert get_request_id() == "one"
+    thread = threading.Thread(target=result.close)
+    thread.start()
+    thread.join()
+    assert get_request_id() is None
+    assert [record.rid for record in summaries] == ["one"]
+
+
+def test_a_request_within_a_request_gives_the_outer_one_back():
+    """An app that calls another wrapped app goes on under its own ID."""
+    inner = DockerflowMiddleware(hello)
+    seen = []
+
+    def outer(environ, start_response):
+        request(inner, HTTP_X_REQUEST_ID="inner")
+        seen.append(get_request_id())
+        return hello(environ, start_response)
+
+    request(DockerflowMiddleware(outer), HTTP_X_REQUEST_ID="outer")
+    assert seen == ["outer"]
+    assert get_request_id() is None
+
+
+def test_threads_do_not_see_each_others_requests(summaries):
+    """Many requests at once: each chunk has its own request's ID, each has one summary."""
+    app = DockerflowMiddleware(streaming_id)
+
+    def ask(number):
+        return request(app, HTTP_X_REQUEST_ID=f"id-{number}").body == b"id-%d" % number * 3
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(200)))
+    assert sorted(record.rid for record in summaries) == sorted(f"id-{n}" for n in range(200))
+
+
+def test_wrapped_twice_there_is_one_summary_and_one_id(summaries):
+    """Wrapping an app by mistake twice changes nothing."""
+    response = request(DockerflowMiddleware(DockerflowMiddleware(hello)))
+    assert len(summaries) == 1
+    assert summaries[0].rid == response.headers["X-Request-ID"]
+
+
+def test_a_mounted_app_answers_its_own_endpoints(summaries):
+    """Below a prefix the paths are relative to the mount; the outer app's stay as they are."""
+    inner = DockerflowMiddleware(hello)
+    inner.check(lambda: [], name="inner")
+    outer = DockerflowMiddleware(DispatcherMiddleware(hello, {"/sub": inner}))
+    outer.check(lambda: [], name="outer")
+    assert b'"inner"' in request(outer, "/sub/__heartbeat__").body
+    assert b'"outer"' in request(outer, "/__heartbeat__").body
+    request(outer, "/sub/page")
+    assert [record.path for record in summaries] == [
+        "/sub/__heartbeat__",
+        "/__heartbeat__",
+        "/sub/page",
+    ]
+
+
+def test_a_path_may_be_missing():
+    """PEP 3333: a variable that would be empty may be left out."""
+    environ = make_environ()
+    del environ["PATH_INFO"]
+    server = Server()
+    result = DockerflowMiddleware(hello)(environ, server.start_response)
+    assert list(result) == [b"hello"]
+    result.close()
+
+
+@pytest.mark.parametrize("source", ["keyword", "environment"])
+def test_disabled_every_request_goes_straight_to_the_app(monkeypatch, summaries, source):
+    """The off switch leaves nothing of ours in the way, not even for the endpoints."""
+    if source == "environment":
+        monkeypatch.setenv("DOCKERFLOW_DISABLED", "1")
+    app = DockerflowMiddleware(hello, **({"disabled": True} if source == "keyword" else {}))
+    environ = make_environ("/__heartbeat__")
+    server = Server()
+    assert app(environ, server.start_response) == [b"hello"]
+    assert "dockerflow.request_id" not in environ
+    assert "X-Request-ID" not in server.headers
+    assert len(summaries) == 0
+
+
+def test_two_middlewares_know_nothing_of_each_other():
+    """Each has checks of its own, unless they share a registry."""
+    one, two = DockerflowMiddleware(hello), DockerflowMiddleware(hello)
+    one.check(lambda: [], name="only_one")
+    assert b"only_one" in request(one, "/__heartbeat__").body
+    assert b"only_one" not in request(two, "/__heartbeat__").body
+    three = DockerflowMiddleware(hello, registry=one.registry)
+    assert b"only_one" in request(three, "/__heartbeat__").body
+
+
+def test_an_empty_registry_is_used_when_given():
+    """An empty registry counts as given: checks may be added to it later."""
+    registry = CheckRegistry()
+    app = DockerflowMiddleware(hello, registry=registry)
+    assert app.registry is registry
+
+
+def test_an_unknown_keyword_is_a_type_error():
+    """A typo is named, with the setting that was meant."""
+    with pytest.raises(TypeError, match=r"'check_timeuot'.*did you mean 'check_timeout'"):
+        DockerflowMiddleware(hello, check_timeuot=3)
+
+
+def test_built_in_checks_are_registered_under_their_names():
+    """What is given is checked; nothing of it is touched while the middleware is built."""
+    app = DockerflowMiddleware(hello, db=object(), redis=object(), migrate=object())
+    assert app.registry.names == (
+        "check_database_connected",
+        "check_redis_connected",
+        "check_migrations_applied",
+    )
+
+
+def test_decorators_return_the_function():
+    """A decorated function can be used, and decorated, again."""
+    app = DockerflowMiddleware(hello)
+
+    def function(*_arguments):
+        return []
+
+    assert app.check(function) is function
+    assert app.check(name="two")(function) is function
+    assert app.version_callback(function) is function
+    app.init_check(function, "object", name="three")
+    assert app.registry.names == ("function", "two", "three")
+
+
+def test_the_middleware_is_a_valid_app_around_a_valid_app(summaries):
+    """Both sides hold to PEP 3333, as far as `wsgiref.validate` can tell."""
+    app = DockerflowMiddleware(validator(hello))
+    for path in ("/", "/__version__", "/__heartbeat__", "/__lbheartbeat__"):
+        for method in ("GET", "HEAD", "POST", "OPTIONS"):
+            assert request(app, path, method).status
+    assert len(summaries) == 16

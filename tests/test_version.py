@@ -1,0 +1,255 @@
+"""The version object: where it is looked for, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+from wsgi import hello, request
+
+from dockerflow_wsgi import DockerflowMiddleware, version
+from dockerflow_wsgi.errors import VersionError
+from dockerflow_wsgi.version import VersionFile, get_version
+
+
+def ask(app):
+    """Ask for the version, and return status and JSON."""
+    response = request(app, "/__version__")
+    return response.status, json.loads(response.body)
+
+
+def write(directory, content):
+    """Write a version.json."""
+    (directory / "version.json").write_bytes(content)
+
+
+def test_the_content_of_the_file_is_answered(version_directory):
+    """All keys, those beyond the standard too."""
+    write(
+        version_directory,
+        '{"commit": "c", "größe": [1, 2.5, null, true, {"a": "\\ud83d"}]}'.encode(),
+    )
+    status, body = ask(DockerflowMiddleware(hello, version_path=str(version_directory)))
+    assert status == "200 OK"
+    assert body == {"commit": "c", "größe": [1, 2.5, None, True, {"a": "\ud83d"}]}
+
+
+def test_get_version_reads_a_directory(version_directory, tmp_path_factory):
+    """The function gives the object, or None without a file."""
+    assert get_version(version_directory)["build"] == "42"
+    assert get_version(str(tmp_path_factory.mktemp("empty"))) is None
+
+
+def test_without_a_file_the_answer_is_404(tmp_path):
+    """The text names the file, and says what to do; no path of the machine is shown."""
+    status, body = ask(DockerflowMiddleware(hello, version_path=tmp_path))
+    assert status == "404 Not Found"
+    assert body["error"].startswith("version.json not found: ")
+    assert str(tmp_path) not in body["error"]
+
+
+def deep(depth):
+    """Nest lists."""
+    return b'{"a": ' + b"[" * depth + b"]" * depth + b"}"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe\xfa", "is not JSON"),
+        (b'{"a": NaN}', "NaN is no JSON value"),
+        (b'{"a": 1e999}', "cannot be written as JSON"),
+        (deep(30_000), "is not JSON"),
+        (b"[]", "holds a list: expected a JSON object"),
+        (b'"1.0"', "holds a str"),
+        (b"null", "holds a NoneType"),
+        (b'{"a": "%s"}' % (b"x" * 70_000), "is larger than 64 KiB"),
+    ],
+)
+def test_a_wrong_file_is_a_500_that_says_why(tmp_path, listen, content, problem):
+    """The body names the file by its base name; the log has the full path."""
+    faults = listen("dockerflow_wsgi")
+    write(tmp_path, content)
+    status, body = ask(DockerflowMiddleware(hello, version_path=tmp_path))
+    assert status == "500 Internal Server Error"
+    assert problem in body["error"]
+    assert body.keys() == {"error"}
+    assert str(tmp_path) not in body["error"]
+    assert "/__version__" in faults[0].getMessage()
+    if "cannot be written" not in problem:
+        assert body["error"].startswith("version.json ")
+        assert str(tmp_path / "version.json") in faults[0].getMessage()
+
+
+def test_a_file_of_just_64_kib_is_served(tmp_path):
+    """The bound is inclusive."""
+    frame = len(b'{"a": ""}')
+    write(tmp_path, b'{"a": "%s"}' % (b"x" * (64 * 1024 - frame)))
+    assert ask(DockerflowMiddleware(hello, version_path=tmp_path))[0] == "200 OK"
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink(path, path)])
+def test_what_is_no_readable_file_is_a_500(tmp_path, make):
+    """A directory, a pipe that would block for ever, a link to itself."""
+    make(tmp_path / "version.json")
+    status, body = ask(DockerflowMiddleware(hello, version_path=tmp_path))
+    assert status == "500 Internal Server Error"
+    assert body["error"].startswith("version.json ")
+
+
+def test_a_socket_is_a_500(tmp_path, monkeypatch):
+    """Any other special file too."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as special:
+        special.bind("version.json")
+        assert ask(DockerflowMiddleware(hello, version_path="."))[0].startswith("500")
+
+
+def test_an_unreadable_file_is_a_500(version_directory, monkeypatch):
+    """The reason is the system's, and the remedy is ours."""
+
+    def refuse(*_arguments, **_keywords):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(version, "open", refuse, raising=False)  # root may read everything
+    status, body = ask(DockerflowMiddleware(hello, version_path=version_directory))
+    assert status == "500 Internal Server Error"
+    assert body["error"] == "version.json cannot be read (Permission denied): make it readable"
+
+
+def test_an_unchanged_file_is_not_parsed_again(version_directory, monkeypatch):
+    """Probers ask every few seconds; the file is read when it has changed."""
+    os.utime(version_directory / "version.json", (1_000_000_000, 1_000_000_000))
+    file = VersionFile([str(version_directory)])
+    first = file.read()
+    monkeypatch.setattr(version, "open", None, raising=False)
+    assert file.read() is first
+
+
+def test_a_young_unchanged_file_is_not_parsed_again(version_directory, monkeypatch):
+    """A file too young to be trusted by its time stamp is compared by its bytes."""
+    file = VersionFile([str(version_directory)])
+    first = file.read()
+    monkeypatch.setattr(version, "_parsed", None)
+    assert file.read().version is first.version
+
+
+def test_a_changed_file_is_served_without_a_restart(tmp_path):
+    """Even if it was written twice within one tick of the clock, with the same size."""
+    app = DockerflowMiddleware(hello, version_path=tmp_path)
+    for number in range(50):
+        write(tmp_path, b'{"n": "%02d"}' % number)
+        assert ask(app) == ("200 OK", {"n": f"{number:02}"})
+    (tmp_path / "version.json").unlink()
+    assert ask(app)[0] == "404 Not Found"
+    write(tmp_path, b"{}")
+    assert ask(app) == ("200 OK", {})
+
+
+def test_a_mended_file_is_served(tmp_path):
+    """A wrong file is not remembered."""
+    app = DockerflowMiddleware(hello, version_path=tmp_path)
+    write(tmp_path, b"oops")
+    assert ask(app)[0] == "500 Internal Server Error"
+    write(tmp_path, b'{"a": 1}')
+    assert ask(app) == ("200 OK", {"a": 1})
+
+
+def test_by_default_the_current_directory_follows_app(version_directory, monkeypatch):
+    """/app holds no file here, so that of the working directory is served."""
+    assert not os.path.exists("/app/version.json")
+    monkeypatch.chdir(version_directory)
+    assert ask(DockerflowMiddleware(hello))[1]["build"] == "42"
+
+
+def test_a_deleted_working_directory_is_a_404(tmp_path, monkeypatch):
+    """A relative path leads nowhere then."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert ask(DockerflowMiddleware(hello, version_path="."))[0] == "404 Not Found"
+
+
+def test_the_first_directory_that_holds_a_file_is_asked(version_directory, tmp_path_factory):
+    """Those before are passed over, even if they do not exist."""
+    empty = str(tmp_path_factory.mktemp("empty"))
+    file = VersionFile([empty, "/no/such/directory", str(version_directory)])
+    assert file.directory() == str(version_directory)
+    assert VersionFile([empty, "/no/such/directory"]).directory() == empty
+
+
+def test_the_callback_is_asked_with_the_version_path(tmp_path):
+    """Its mapping is served in place of the file."""
+    app = DockerflowMiddleware(hello, version_path=tmp_path)
+
+    @app.version_callback
+    def my_version(root):
+        return {"root": root}
+
+    assert ask(app) == ("200 OK", {"root": str(tmp_path)})
+
+
+def test_a_callback_may_have_no_version():
+    """None is a 404, as without a file."""
+    app = DockerflowMiddleware(hello)
+    app.version_callback(lambda _root: None)
+    status, body = ask(app)
+    assert status == "404 Not Found"
+    assert "callback" in body["error"]
+
+
+def cyclic():
+    """Make a dict that contains itself."""
+    itself = {}
+    itself["itself"] = itself
+    return itself
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        ("1.0", "returned a str: expected a mapping"),
+        ([("a", 1)], "returned a list"),
+        ({"a": object()}, "cannot be written as JSON"),
+        ({"a": float("inf")}, "cannot be written as JSON"),
+        ({(1, 2): "tuple key"}, "cannot be written as JSON"),
+        (cyclic(), "cannot be written as JSON"),
+    ],
+)
+def test_a_callback_that_returns_something_else_is_a_500(returned, problem):
+    """The text says what it returned and what was expected."""
+    app = DockerflowMiddleware(hello)
+    app.version_callback(lambda _root: returned)
+    status, body = ask(app)
+    assert status == "500 Internal Server Error"
+    assert problem in body["error"]
+
+
+def test_a_callback_that_raises_is_a_500(listen):
+    """The reason is in the log and not in the response, which anybody can see."""
+    faults = listen("dockerflow_wsgi")
+    app = DockerflowMiddleware(hello)
+
+    @app.version_callback
+    def broken(root):
+        raise RuntimeError("inner reason", root)
+
+    status, body = ask(app)
+    assert status == "500 Internal Server Error"
+    assert "raised RuntimeError" in body["error"]
+    assert "inner reason" not in body["error"]
+    assert "inner reason" in faults[0].exc_text
+
+
+def test_get_version_raises_what_is_wrong(tmp_path):
+    """The function tells it as an exception that is a ValueError, with the full path at hand."""
+    write(tmp_path, b"[]")
+    with pytest.raises(VersionError, match="expected a JSON object") as caught:
+        get_version(tmp_path)
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.path == str(tmp_path / "version.json")

@@ -1,0 +1,70 @@
+"""Calls a WSGI app as a server would, with `wsgiref.validate` around it."""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+
+class Response(NamedTuple):
+    """What a server got from an app."""
+
+    status: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Server:
+    """The server's side of one request: takes what ``start_response`` is given."""
+
+    def __init__(self):
+        self.starts = []
+        self.written = []
+
+    def start_response(self, status, headers, exc_info=None):
+        """Note the call; refuse, as PEP 3333 asks, a second one without ``exc_info``."""
+        assert not self.starts or exc_info, "start_response() called twice without exc_info"
+        self.starts.append((status, headers, exc_info))
+        return self.write
+
+    def write(self, data):
+        """Take a chunk that the app writes imperatively."""
+        self.written.append(data)
+
+    @property
+    def status(self):
+        """The last status."""
+        return self.starts[-1][0]
+
+    @property
+    def headers(self):
+        """The last headers."""
+        return dict(self.starts[-1][1])
+
+
+def make_environ(path="/", method="GET", **keys):
+    """Build the environ of a request."""
+    environ = {"PATH_INFO": path, "REQUEST_METHOD": method, "QUERY_STRING": "", **keys}
+    environ.setdefault("SCRIPT_NAME", "")
+    environ.setdefault("wsgi.input", io.BytesIO())
+    setup_testing_defaults(environ)
+    return environ
+
+
+def request(app, path="/", method="GET", **keys):
+    """Call an app, read its body and close it, all of it validated."""
+    server = Server()
+    body = validator(app)(make_environ(path, method, **keys), server.start_response)
+    try:
+        content = b"".join(body)
+    finally:
+        body.close()
+    return Response(server.status, server.headers, b"".join(server.written) + content)
+
+
+def hello(_environ, start_response):
+    """Be the plainest app."""
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"hello"]
