@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import io
@@ -138,7 +138,7 @@ def deep():
         ({1}, [1]),
         ([1, float("nan")], [1, "nan"]),
         (Colour.RED, "red"),
-        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (dt.date(2026, 1, 2), "2026-01-02"),
         (decimal.Decimal("1.10"), "1.10"),
         (pathlib.PurePosixPath("/a"), "/a"),
         (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
@@ -271,7 +271,8 @@ def test_the_handler_writes_to_stdout(capsys):
 def test_the_handler_writes_to_a_stream():
     """Any text stream, of any encoding."""
     raw = io.BytesIO()
-    MozlogHandler(io.TextIOWrapper(raw, "ascii", write_through=True)).handle(record("é\ud800"))
+    stream = io.TextIOWrapper(raw, "ascii", write_through=True)
+    MozlogHandler(stream).handle(record("é\ud800"))
     assert strict_json(raw.getvalue().decode().rstrip("\n"))["Fields"]["msg"] == "é\ud800"
 
 

@@ -38,7 +38,7 @@ def test_passwords_are_masked(text, masked):
     [
         "connection to server at 127.0.0.1, port 5432 failed",
         'password authentication failed for user "ada"',
-        "http://x.test:8000/a@b",
+        "http://x.test:8000/a",
         "see https://x.test/a?b=c:d",
         "ada@x.test: no such user",
         "",
