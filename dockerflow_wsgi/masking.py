@@ -7,11 +7,10 @@ import re
 MASK = "***"
 
 # scheme://user:password@host. A password may hold any character, an unquoted "/" or "@"
-# too (SQLAlchemy accepts both), so the match runs to the last "@" of the word: rather a
-# host hidden than half a password shown. It is bounded so that no text can make it slow.
-_URL_PASSWORD = re.compile(
-    r"(\b[a-z][a-z0-9+.-]{0,63}://[^\s:/@]{0,256}:)\S{0,2048}(?=@)", re.IGNORECASE
-)
+# too (SQLAlchemy accepts both), so it is taken to end at the last "@" of the word: rather a
+# host hidden than half a password shown. Neither expression can be made slow by a text.
+_WORD = re.compile(r"\S+")
+_URL_USER = re.compile(r"://[^:/@]*:")
 
 # password=..., 'password': '...', PWD=...; as in libpq and ODBC connection strings, query
 # strings and the repr of keyword arguments.
@@ -32,7 +31,9 @@ def mask_credentials(text: str) -> str:
         The text with the passwords of URLs (``redis://:secret@host``) and of key-value
         pairs (``password=secret``) masked.
     """
-    return _KEY_PASSWORD.sub(rf"\g<1>{MASK}", _URL_PASSWORD.sub(rf"\g<1>{MASK}", text))
+    if "://" in text:
+        text = _WORD.sub(_mask_url, text)
+    return _KEY_PASSWORD.sub(rf"\g<1>{MASK}", text)
 
 
 def describe(error: BaseException) -> str:
@@ -60,3 +61,12 @@ def text_of(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - the object is the user's, and its text is for a report
         return f"<{type(value).__name__} that cannot be shown>"
+
+
+def _mask_url(word: re.Match[str]) -> str:
+    text = word[0]
+    user = _URL_USER.search(text)
+    host = text.rfind("@")
+    if user is None or host < user.end():
+        return text
+    return text[: user.end()] + MASK + text[host:]

@@ -148,8 +148,9 @@ class CheckRegistry:
         name = name or getattr(function, "__name__", None)
         if not isinstance(name, str):
             raise TypeError(f"{function!r} has no __name__ of its own: register it with name=...")
-        registered = self._checks.setdefault(name, RegisteredCheck(name, function))
-        if registered.function is function:
+        new = RegisteredCheck(name, function)
+        registered = self._checks.setdefault(name, new)
+        if registered is new:
             self.version += 1
         elif not _is_same(registered.function, function):
             raise ValueError(

@@ -1,0 +1,172 @@
+"""The database check, against a real SQLite and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.dialects import mysql, oracle, postgresql, sqlite
+from sqlalchemy.pool import QueuePool
+from wsgi import hello, request
+
+from dockerflow_wsgi import DockerflowMiddleware, checks
+from dockerflow_wsgi.checks import check_database_connected
+
+
+@pytest.fixture
+def make_engine():
+    """Return a function that makes engines, and dispose of them afterwards."""
+    engines = []
+
+    def make(url, **options):
+        engines.append(create_engine(url, **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+def sqlite_url(path):
+    """Return the URL of an SQLite file."""
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request, make_engine, tmp_path):
+    """Make an engine that works, of each database."""
+    if request.param == "sqlite":
+        return make_engine(sqlite_url(tmp_path / "db"))
+    return make_engine(request.getfixturevalue("postgres_url"), pool_size=1, max_overflow=0)
+
+
+def test_a_database_that_answers_is_fine(engine):
+    """No message, and the connection is back in its pool."""
+    for _ in range(3):
+        assert check_database_connected(engine) == []
+    assert engine.pool.checkedout() == 0
+
+
+def test_the_middleware_asks_its_database(engine):
+    """Given as ``db``, under the check's published name."""
+    response = request(DockerflowMiddleware(hello, db=engine), "/__heartbeat__")
+    assert json.loads(response.body)["checks"] == {"check_database_connected": "ok"}
+
+
+def test_an_object_with_an_engine_is_asked(make_engine):
+    """As Flask-SQLAlchemy's was."""
+
+    database = SimpleNamespace(engine=make_engine("sqlite://"))
+    assert check_database_connected(database) == []
+
+
+def test_every_bind_is_asked_and_named(make_engine, tmp_path):
+    """As Flask-SQLAlchemy 3 has them: None is the default bind."""
+
+    engines = {
+        None: make_engine("sqlite://"),
+        "users": make_engine(sqlite_url(tmp_path / "no" / "users")),
+        "meta": make_engine(sqlite_url(tmp_path)),
+    }
+    messages = check_database_connected(SimpleNamespace(engines=engines))
+    assert [message.msg.partition(": ")[0] for message in messages] == [
+        "Bind 'users'",
+        "Bind 'meta'",
+    ]
+    assert {message.id for message in messages} == {"dockerflow.health.E008"}
+
+
+@pytest.mark.parametrize("change", [{"database": "nowhere"}, {"username": "nobody"}])
+def test_a_db_api_error_is_e008(make_engine, postgres_url, change):
+    """A database or a user that is not there; the driver's text says which."""
+    url = make_url(postgres_url).set(password="s3cr3t", **change)
+    (message,) = check_database_connected(make_engine(url))
+    assert message.id == "dockerflow.health.E008"
+    assert message.level == checks.ERROR
+    assert message.msg.startswith("DB-API error: ")
+    assert next(iter(change.values())) in message.msg
+    assert "s3cr3t" not in message.msg
+
+
+def test_a_host_that_does_not_listen_is_e008(make_engine):
+    """Nothing listens on port 1."""
+    url = "postgresql+psycopg://ada:s3cr3t@127.0.0.1:1/x"
+    (message,) = check_database_connected(make_engine(url))
+    assert message.id == "dockerflow.health.E008"
+    assert "s3cr3t" not in message.msg
+
+
+def test_an_sqlite_file_that_cannot_be_opened_is_e008(make_engine, tmp_path):
+    """A directory in the file's place."""
+    (message,) = check_database_connected(make_engine(sqlite_url(tmp_path)))
+    assert message.id == "dockerflow.health.E008"
+
+
+def test_an_exhausted_pool_is_called_that(make_engine, tmp_path):
+    """E009, and nothing of ours stays checked out."""
+    engine = make_engine(
+        sqlite_url(tmp_path / "db"),
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=0.05,
+    )
+    with engine.connect():
+        (message,) = check_database_connected(engine)
+        assert message.id == "dockerflow.health.E009"
+        assert message.msg.startswith("The connection pool is exhausted: ")
+        assert engine.pool.checkedout() == 1
+    assert engine.pool.checkedout() == 0
+    assert check_database_connected(engine) == []
+
+
+def test_any_other_sqlalchemy_error_is_e009():
+    """Such as a dialect's complaint that is none of the driver's."""
+    from sqlalchemy.exc import InvalidRequestError
+
+    class Engine:
+        def connect(self):
+            raise InvalidRequestError("misused postgresql://ada:s3cr3t@db")
+
+    (message,) = check_database_connected(Engine())
+    assert message.id == "dockerflow.health.E009"
+    assert message.msg == ("SQLAlchemy error: InvalidRequestError: misused postgresql://ada:***@db")
+
+
+def test_what_is_no_engine_is_an_error_of_the_check():
+    """The heartbeat says so, instead of failing itself."""
+    response = request(DockerflowMiddleware(hello, db=object()), "/__heartbeat__")
+    details = json.loads(response.body)["details"]["check_database_connected"]
+    assert "AttributeError" in details["messages"]["dockerflow.checks.E001"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "statement"),
+    [
+        (sqlite.dialect(), "SELECT 1"),
+        (postgresql.dialect(), "SELECT 1"),
+        (mysql.dialect(), "SELECT 1"),
+        (oracle.dialect(), "SELECT 1 FROM DUAL"),
+    ],
+)
+def test_the_question_has_the_dialects_own_form(dialect, statement):
+    """Oracle's SELECT needs a table; the check sends what it sends to a mock of each dialect."""
+    sent = []
+
+    class Connection:
+        def scalar(self, asked):
+            sent.append(str(asked.compile(dialect=dialect, compile_kwargs={"literal_binds": True})))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_arguments):
+            pass
+
+    class Engine:
+        connect = Connection
+
+    assert check_database_connected(Engine()) == []
+    assert sent == [statement]

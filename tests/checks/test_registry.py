@@ -1,0 +1,109 @@
+"""Registering checks."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from dockerflow_wsgi import CheckRegistry
+
+
+def fine():
+    """Find nothing."""
+    return []
+
+
+def about(_obj):
+    """Find nothing about an object."""
+    return []
+
+
+def test_a_check_is_named_after_its_function_or_by_name():
+    """With and without parentheses, in the order of registration."""
+    registry = CheckRegistry()
+    registry.check(fine)
+    registry.check(name="custom")(fine)
+    registry.check(fine, name="third")
+    registry.check()(about)
+    assert registry.names == ("fine", "custom", "third", "about")
+    assert len(registry) == 4
+    assert "custom" in registry
+    assert "other" not in registry
+    assert repr(registry) == "<CheckRegistry: fine, custom, third, about>"
+
+
+def test_a_taken_name_is_refused():
+    """The error names both functions and the way out."""
+    registry = CheckRegistry()
+    registry.check(fine)
+    with pytest.raises(ValueError, match=r"'fine' is registered already.*name=\.\.\."):
+        registry.check(about, name="fine")
+    assert [check.function for check in registry] == [fine]
+
+
+def test_the_same_function_again_changes_nothing():
+    """A module imported twice does no harm."""
+    registry = CheckRegistry()
+    registry.check(fine)
+    version = registry.version
+    registry.check(fine)
+    assert registry.names == ("fine",)
+    assert registry.version == version
+
+
+def test_the_same_check_of_the_same_object_again_changes_nothing():
+    """Of another object it is another check."""
+    registry = CheckRegistry()
+    obj = object()
+    registry.init_check(about, obj)
+    registry.init_check(about, obj)
+    assert registry.names == ("about",)
+    with pytest.raises(ValueError, match="registered already"):
+        registry.init_check(about, object())
+    registry.init_check(about, object(), name="about_another")
+    assert registry.names == ("about", "about_another")
+
+
+def test_bound_methods_are_told_apart_by_their_object():
+    """Each access makes a new method object, but it is the same method."""
+
+    class Store:
+        def reachable(self):
+            return []
+
+    registry, one, two = CheckRegistry(), Store(), Store()
+    registry.check(one.reachable)
+    registry.check(one.reachable)
+    with pytest.raises(ValueError, match="registered already"):
+        registry.check(two.reachable)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"), [(5, "must be a function"), ("fine", "must be a function")]
+)
+def test_what_cannot_be_called_is_refused(wrong, text):
+    """At registration, where the mistake is, and not at the first heartbeat."""
+    with pytest.raises(TypeError, match=text):
+        CheckRegistry().check(wrong)
+
+
+def test_a_check_without_a_name_needs_one():
+    """A partial has no name of its own."""
+    registry = CheckRegistry()
+    with pytest.raises(TypeError, match="name="):
+        registry.check(functools.partial(about, 1))
+    registry.check(functools.partial(about, 1), name="partial")
+    assert registry.names == ("partial",)
+
+
+def test_a_check_can_be_removed():
+    """What is not there cannot be; the error says what is."""
+    registry = CheckRegistry()
+    registry.check(fine)
+    version = registry.version
+    registry.remove("fine")
+    assert registry.names == ()
+    assert registry.version > version
+    with pytest.raises(KeyError, match="no check is named 'fine'"):
+        registry.remove("fine")

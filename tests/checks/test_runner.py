@@ -1,0 +1,376 @@
+"""Running checks: all at once, within the deadline, whatever they do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dockerflow_wsgi import CheckRegistry, checks, get_request_id
+from dockerflow_wsgi.checks.runner import CheckRunner
+from dockerflow_wsgi.request_id import RequestIDScope
+
+DEADLINE_S = 0.2
+PATIENCE_S = 10  # generous: the machines that run this are busy
+
+
+@pytest.fixture
+def registry():
+    """Make a registry."""
+    return CheckRegistry()
+
+
+def make_runner(registry, timeout_s=PATIENCE_S, **options):
+    """Make a runner."""
+    return CheckRunner(
+        registry,
+        **{
+            "timeout_s": timeout_s,
+            "ttl_s": 0,
+            "failed_level": 30,
+            "silenced": (),
+            "on_report": None,
+            **options,
+        },
+    )
+
+
+def run(*functions, **options):
+    """Run checks once, and return the result of the first."""
+    registry = CheckRegistry()
+    for number, function in enumerate(functions):
+        registry.check(function, name=f"check_{number}")
+    return make_runner(registry, **options).report().results[0]
+
+
+@pytest.fixture
+def hanging(registry):
+    """Register a check that hangs until the test is over, and counts its calls."""
+    release = threading.Event()
+    calls = []
+
+    @registry.check
+    def hangs():
+        calls.append(1)
+        release.wait(PATIENCE_S)
+        return checks.Info("awake", id="a.I1")
+
+    hangs.calls = calls
+    hangs.release = release
+    yield hangs
+    release.set()
+
+
+W1 = checks.Warning("one", id="a.W1")
+W2 = checks.Warning("two", id="a.W2")
+
+
+async def a_coroutine():
+    """Wait a little, as an async check does."""
+    await asyncio.sleep(0)
+    return [W1]
+
+
+async def an_async_generator():
+    """Find two things, one after the other."""
+    yield W1
+    await asyncio.sleep(0)
+    yield W2
+
+
+def a_generator():
+    """Find two things."""
+    yield W1
+    yield W2
+
+
+@pytest.mark.parametrize(
+    ("check", "messages"),
+    [
+        (lambda: [W1, W2], (W1, W2)),
+        (lambda: (W1,), (W1,)),
+        (lambda: {W1}, (W1,)),
+        (lambda: [], ()),
+        (lambda: None, ()),
+        (lambda: W1, (W1,)),
+        (a_generator, (W1, W2)),
+        (a_coroutine, (W1,)),
+        (an_async_generator, (W1, W2)),
+    ],
+)
+@pytest.mark.parametrize("timeout_s", [PATIENCE_S, None])
+def test_each_form_of_a_result_is_accepted(check, messages, timeout_s):
+    """A list, any iterable, one message alone, nothing; plain or async; threaded or in line."""
+    result = run(check, timeout_s=timeout_s)
+    assert result.messages == messages
+    assert result.duration_s >= 0
+
+
+@pytest.mark.parametrize("error", [ValueError("lost"), SystemExit("lost")])
+@pytest.mark.parametrize("timeout_s", [PATIENCE_S, None])
+def test_a_check_that_raises_is_an_error(listen, error, timeout_s):
+    """E001 names class and text; the traceback goes to the log."""
+    log = listen("dockerflow_wsgi.checks")
+
+    def fails():
+        raise error
+
+    (message,) = run(fails, timeout_s=timeout_s).messages
+    assert message == checks.Error(f"{type(error).__name__}: lost", id="dockerflow.checks.E001")
+    assert log[0].getMessage() == f"dockerflow.checks.E001: {type(error).__name__}: lost"
+    assert log[0].levelno == logging.ERROR
+    assert "in fails" in log[0].exc_text
+
+
+def test_a_check_on_a_thread_of_its_own_may_raise_anything():
+    """Even what would end the process elsewhere."""
+
+    def fails():
+        raise KeyboardInterrupt
+
+    (message,) = run(fails).messages
+    assert message.msg == "KeyboardInterrupt: KeyboardInterrupt"
+
+
+def test_in_line_the_servers_own_signals_pass():
+    """A worker that is told to stop stops."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, timeout_s=None)
+
+
+def test_a_generator_that_raises_half_way_keeps_what_it_found():
+    """Nothing is lost."""
+
+    def fails():
+        yield W1
+        raise ValueError("lost")
+
+    result = run(fails)
+    assert [message.id for message in result.messages] == ["a.W1", "dockerflow.checks.E001"]
+
+
+class Unshowable:
+    """An object whose ``__repr__`` raises."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("returned", "shown"),
+    [
+        ("all is well", "'all is well' (str)"),
+        (True, "True (bool)"),
+        ({"status": "ok"}, "{'status': 'ok'} (dict)"),
+        ([W1, 5], "5 (int)"),
+        (b"x", "b'x' (bytes)"),
+        (["redis://:pw@h"], "'redis://:***@h' (str)"),
+        (Unshowable(), "a Unshowable that cannot be shown"),
+        ("x" * 1000, "'" + "x" * 199 + "... (str)"),
+    ],
+)
+def test_what_is_no_message_is_an_error(returned, shown):
+    """E003 says what was returned, and what would be right; good messages beside it stay."""
+    message = run(lambda: returned).messages[-1]
+    assert message.id == "dockerflow.checks.E003"
+    assert message.level == checks.ERROR
+    assert message.msg.startswith(f"The check returned {shown}, which is no CheckMessage: return")
+
+
+def test_texts_are_masked_and_made_text():
+    """Whatever objects a check puts into its messages."""
+    found = run(lambda: checks.Error(OSError("redis://:pw@h"), hint=5, id=7)).messages[0]
+    assert (found.msg, found.hint, found.id) == ("redis://:***@h", "5", "7")
+
+
+def test_a_message_class_of_ones_own_is_accepted():
+    """With an ``__init__`` of its own."""
+
+    class Full(checks.Critical):
+        def __init__(self, disk):
+            super().__init__(f"{disk} is full", id="a.C1")
+
+    (message,) = run(lambda: Full("/dev/sda")).messages
+    assert (message.msg, message.level) == ("/dev/sda is full", 50)
+
+
+def test_checks_run_all_at_once():
+    """All of them must be under way together before any goes on."""
+    together = threading.Barrier(5, timeout=PATIENCE_S)
+    result = run(*[lambda: [together.wait()][1:]] * 5)
+    assert result.messages == ()
+
+
+def test_a_hanging_check_is_answered_at_the_deadline(registry, hanging):
+    """E002, again and again, with one thread in all; then it recovers by itself."""
+    registry.check(list, name="fine")
+    runner = make_runner(registry, timeout_s=DEADLINE_S)
+    before = threading.active_count()
+    first = runner.report()
+    assert first.checks == {"hangs": "error", "fine": "ok"}
+    assert first.results[0].messages[0].id == "dockerflow.checks.E002"
+    assert "not done after 0.2 s" in first.results[0].messages[0].msg
+    assert first.results[0].duration_s >= DEADLINE_S
+    for _ in range(3):
+        again = runner.report().results[0].messages[0]
+        assert "still running since " in again.msg
+    assert hanging.calls == [1]
+    assert threading.active_count() == before + 1
+    hanging.release.set()
+    while runner.report().status == "error":
+        pass
+    assert runner.report().results[0].messages[0].id == "a.I1"
+
+
+def test_simultaneous_heartbeats_share_a_run(registry):
+    """However many probers ask, a check runs at most once at a time."""
+    running = []
+    overlaps = []
+
+    @registry.check
+    def slow():
+        running.append(1)
+        overlaps.append(len(running))
+        time.sleep(0.05)  # the check's own work
+        running.pop()
+
+    runner = make_runner(registry)
+    with ThreadPoolExecutor(50) as pool:
+        reports = list(pool.map(lambda _: runner.report(), range(50)))
+    assert {report.status for report in reports} == {"ok"}
+    assert max(overlaps) == 1
+    assert len(overlaps) < 10
+
+
+def test_middlewares_that_share_a_registry_share_runs(registry, hanging):
+    """The check is the registry's, whoever asks."""
+    for _ in range(2):
+        make_runner(registry, timeout_s=DEADLINE_S).report()
+    assert hanging.calls == [1]
+
+
+def test_a_check_that_asks_for_the_heartbeat_does_not_wait_for_itself(registry):
+    """In line that would be for ever."""
+    runner = make_runner(registry, timeout_s=None)
+    inner = []
+
+    @registry.check
+    def asks():
+        inner.append(runner.report())
+
+    assert runner.report().status == "ok"
+    assert inner[0].results[0].messages[0].id == "dockerflow.checks.E002"
+
+
+def test_in_line_checks_run_one_after_the_other_on_the_same_thread(registry):
+    """Without a deadline there is no need of a thread."""
+    seen = []
+    registry.check(lambda: seen.append(threading.get_ident()), name="one")
+    registry.check(lambda: seen.append(threading.get_ident()), name="two")
+    make_runner(registry, timeout_s=None).report()
+    assert seen == [threading.get_ident()] * 2
+
+
+def test_where_no_thread_can_be_had_checks_run_in_line(registry, monkeypatch):
+    """A process at its limit of threads can still tell how it is."""
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    registry.check(lambda: W1, name="one")
+    assert make_runner(registry).report().checks == {"one": "warning"}
+
+
+def test_the_request_id_is_visible_in_a_check():
+    """So that what a check logs can be found."""
+    scope = RequestIDScope("r-1")
+    try:
+        message = run(lambda: checks.Info(get_request_id())).messages[0]
+    finally:
+        scope.leave()
+    assert message.msg == "r-1"
+
+
+def test_messages_are_logged_at_their_own_level(listen):
+    """As ``ID: message``, or under the check's name."""
+    log = listen("dockerflow_wsgi.checks")
+    run(lambda: [W1, checks.Critical("gone"), checks.Debug("seen", id="a.D1")])
+    assert [(record.levelno, record.getMessage()) for record in log] == [
+        (30, "a.W1: one"),
+        (50, "check_0: gone"),
+        (10, "a.D1: seen"),
+    ]
+
+
+def test_silenced_messages_neither_count_nor_are_logged(listen):
+    """By ID, or by the check's name where a message has none."""
+    log = listen("dockerflow_wsgi.checks")
+    check = lambda: [W1, checks.Critical("gone"), checks.Info("seen", id="a.I1")]  # noqa: E731
+    result = run(check, silenced=["a.W1", "check_0"])
+    assert result.status == "info"
+    assert [record.getMessage() for record in log] == ["a.I1: seen"]
+
+
+def test_a_silenced_failure_takes_its_traceback_along(listen):
+    """A traceback without its message would be a riddle."""
+    log = listen("dockerflow_wsgi.checks")
+
+    def fails():
+        yield W1
+        raise ValueError
+
+    run(fails, silenced=["dockerflow.checks.E001"])
+    assert [record.exc_text for record in log] == [None]
+
+
+def test_messages_of_one_id_are_all_reported():
+    """The later ones are numbered."""
+    taken = checks.Info("literally", id="a.W1 #2")
+    result = run(lambda: [W1, taken, W1, W1])
+    assert list(result.keyed_messages()) == ["a.W1", "a.W1 #2", "a.W1 #3", "a.W1 #4"]
+
+
+def test_a_result_is_given_again_while_it_is_young(registry, monkeypatch):
+    """With a time to live; it always ends, whatever the wall clock does."""
+    calls = []
+    reports = []
+    registry.check(lambda: calls.append(1), name="counted")
+    runner = make_runner(registry, ttl_s=10, on_report=reports.append)
+    first = runner.report()
+    assert runner.report() is first
+    now = time.monotonic()
+    monkeypatch.setattr("dockerflow_wsgi.checks.runner.time.monotonic", lambda: now + 11)
+    assert runner.report() is not first
+    assert calls == [1, 1]
+    assert len(reports) == 2, "the hook is called for each run, not for each answer"
+
+
+def test_registering_a_check_drops_the_result(registry):
+    """The next heartbeat tells of the new check."""
+    runner = make_runner(registry, ttl_s=1000)
+    assert runner.report().checks == {}
+    registry.check(list, name="new")
+    assert runner.report().checks == {"new": "ok"}
+    registry.remove("new")
+    assert runner.report().checks == {}
+
+
+def test_a_check_may_register_another_one(registry):
+    """While it runs; the new one is run by the next heartbeat."""
+
+    @registry.check
+    def registers():
+        registry.check(list, name="new")
+
+    runner = make_runner(registry)
+    assert runner.report().checks == {"registers": "ok"}
+    assert runner.report().checks == {"registers": "ok", "new": "ok"}
