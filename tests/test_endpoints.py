@@ -214,8 +214,9 @@ def test_a_browser_gets_the_same_facts_as_a_page():
     assert "://" not in page
 
 
-def test_the_page_escapes_everything():
+def test_the_page_escapes_everything(listen):
     """Whatever a check can say is text and not markup."""
+    listen("dockerflow_wsgi.checks", logging.CRITICAL)  # pytest cannot show a lone surrogate
     evil = "<script>alert('&\"')</script>\ud800"
     app = DockerflowMiddleware(refuse)
     app.check(lambda: checks.Error(evil, id=evil, hint=evil), name=evil)

@@ -57,14 +57,12 @@ def test_the_middleware_asks_its_database(engine):
 
 def test_an_object_with_an_engine_is_asked(make_engine):
     """As Flask-SQLAlchemy's was."""
-
     database = SimpleNamespace(engine=make_engine("sqlite://"))
     assert check_database_connected(database) == []
 
 
 def test_every_bind_is_asked_and_named(make_engine, tmp_path):
     """As Flask-SQLAlchemy 3 has them: None is the default bind."""
-
     engines = {
         None: make_engine("sqlite://"),
         "users": make_engine(sqlite_url(tmp_path / "no" / "users")),
