@@ -125,7 +125,7 @@ def gunicorn_server(app, *options, cwd=ROOT, **environment):
             line = wait_for(process.stderr, "Listening at")
             drain = threading.Thread(target=process.stderr.read)
             drain.start()
-            yield Gunicorn(process, int(re.search(r":(\d+) ", line)[1]))
+            yield Gunicorn(process, int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1]))
         finally:
             process.terminate()
             process.wait(timeout=20)
