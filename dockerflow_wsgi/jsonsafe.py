@@ -17,6 +17,7 @@ from .masking import text_of
 MAX_DEPTH = 20
 MAX_BITS = 2000  # of an integer; Python may refuse to print more than 640 digits
 
+READY = frozenset({str, int, bool})  # types that need nothing done
 _AS_TEXT = (date, datetime, time, Decimal, PurePath, UUID, BaseException)
 
 
@@ -43,6 +44,18 @@ def plain(value: Any, around: tuple[int, ...] = ()) -> Any:
         return text_of(value) if isinstance(value, _AS_TEXT) else repr(value)
     except Exception:  # noqa: BLE001 - the value is the user's
         return f"<{type(value).__name__} that cannot be shown>"
+
+
+def field_value(value: Any) -> Any:
+    """Make the value of a mozlog field of anything.
+
+    Args:
+        value: Anything but ``None``.
+
+    Returns:
+        What ``json.dumps`` writes, with what nests deeper than one object as a JSON string.
+    """
+    return nested_as_text(plain(value))
 
 
 def nested_as_text(value: Any, objects_around: int = 0) -> Any:

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
-from .jsonsafe import nested_as_text, plain
+from .jsonsafe import READY, field_value, plain
 from .masking import text_of
 from .request_id import get_request_id
 
@@ -33,14 +33,14 @@ _NO_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "taskName",
 }
 
-# Lowest level, syslog severity (RFC 5424, 6.2.1), Google Cloud's name for it.
-_SEVERITIES = (
-    (logging.CRITICAL, 2, "CRITICAL"),
-    (logging.ERROR, 3, "ERROR"),
-    (logging.WARNING, 4, "WARNING"),
-    (logging.INFO, 6, "INFO"),
-    (-sys.maxsize, 7, "DEBUG"),
-)
+# By level, the highest first: syslog's severity (RFC 5424, 6.2.1) and Google Cloud's name for it.
+_SEVERITY = {
+    logging.CRITICAL: (2, "CRITICAL"),
+    logging.ERROR: (3, "ERROR"),
+    logging.WARNING: (4, "WARNING"),
+    logging.INFO: (6, "INFO"),
+    logging.DEBUG: (7, "DEBUG"),
+}
 
 
 class MozlogFormatter(logging.Formatter):
@@ -90,7 +90,7 @@ class MozlogFormatter(logging.Formatter):
         except Exception as error:  # noqa: BLE001 - a subclass may raise; the record is not lost
             line = _unconverted(record, error)
         try:
-            return json.dumps(line, allow_nan=False)
+            return _encode(line)
         except Exception:  # noqa: BLE001 - a subclass may have put anything in
             return json.dumps(plain(line))
 
@@ -103,7 +103,7 @@ class MozlogFormatter(logging.Formatter):
         Returns:
             The envelope, with the fields under ``Fields``.
         """
-        syslog, text = _severity(record.levelno)
+        syslog, text = _SEVERITY.get(record.levelno) or _severity_of_custom_level(record.levelno)
         envelope = {
             "Timestamp": int(record.created * 1e9),
             "Type": record.name,
@@ -119,20 +119,17 @@ class MozlogFormatter(logging.Formatter):
         return envelope
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        found = {name: value for name, value in vars(record).items() if name not in _NO_FIELDS}
-        if isinstance(record.msg, dict) and not record.args:
-            found.update(record.msg)
-        else:
-            found["msg"] = _message(record) or None
-        found.update(self._exception_fields(record))
-        return {
-            text_of(name): nested_as_text(plain(value))
-            for name, value in found.items()
-            if value is not None
+        fields = {
+            name: value if type(value) in READY else field_value(value)
+            for name, value in vars(record).items()
+            if name not in _NO_FIELDS and value is not None
         }
-
-    def _exception_fields(self, record: logging.LogRecord) -> dict[str, str | None]:
-        fields: dict[str, str | None] = {"stack_info": record.stack_info}
+        if isinstance(record.msg, dict) and not record.args:
+            fields.update(_own_fields(record.msg))
+        elif message := _message(record):
+            fields["msg"] = message
+        if record.stack_info:
+            fields["stack_info"] = record.stack_info
         if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
             fields["error"] = _error(record.exc_info[1])
             fields["traceback"] = record.exc_text or self.formatException(record.exc_info)
@@ -178,14 +175,22 @@ class RequestIdLogFilter(logging.Filter):
         return True
 
 
+# Kept, because json.dumps() makes an encoder for each call.
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+
 def _unconverted(record: logging.LogRecord, error: Exception) -> dict[str, Any]:
     problem = f"convert_record raised {_error(error)}"
     fields = {"msg": plain(_message(record)), "error": problem}
     return {"Timestamp": int(record.created * 1e9), "Type": record.name, "Fields": fields}
 
 
-def _severity(level: int) -> tuple[int, str]:
-    return next((code, text) for lowest, code, text in _SEVERITIES if level >= lowest)
+def _severity_of_custom_level(level: int) -> tuple[int, str]:
+    return next((_SEVERITY[known] for known in _SEVERITY if level >= known), (7, "DEBUG"))
+
+
+def _own_fields(message: dict[Any, Any]) -> dict[str, Any]:
+    return {text_of(k): field_value(value) for k, value in message.items() if value is not None}
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -127,7 +127,7 @@ def _record(level: int, failure: str | None, fields: dict[str, Any]) -> logging.
     # Not Logger.log(): it walks the stack for the caller, which is always this line.
     message = failure if failure is not None else fields.pop("msg", "")
     record = logger.makeRecord(logger.name, level, __file__, 0, message, (), None)
-    attributes = record.__dict__
-    for name, value in fields.items():
-        attributes[f"{name}_" if name in _RECORD_ATTRIBUTES else name] = value
+    for name in _RECORD_ATTRIBUTES.intersection(fields):
+        fields[f"{name}_"] = fields.pop(name)
+    vars(record).update(fields)
     return record
