@@ -118,9 +118,9 @@ def keyword_source(keywords: Mapping[str, object]) -> Source:
     Raises:
         TypeError: A name is no setting.
     """
-    for name in keywords:
-        if name not in NAMES:
-            raise TypeError(f"unexpected keyword argument {name!r}{_nearest(name)}")
+    unknown = [f"{name!r}{_nearest(name)}" for name in keywords if name not in NAMES]
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {', '.join(unknown)}")
     given = {
         name: value
         for name, value in keywords.items()
@@ -182,4 +182,4 @@ def read_settings(sources: Iterable[Source]) -> Settings:
 
 def _nearest(name: str) -> str:
     close = difflib.get_close_matches(name, NAMES, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(NAMES)}"
+    return f" (did you mean {close[0]!r}?)" if close else f" (the settings: {', '.join(NAMES)})"

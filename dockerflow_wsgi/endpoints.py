@@ -104,9 +104,9 @@ class VersionEndpoint(Endpoint):
         try:
             body = self._body()
         except VersionError as error:
-            log_fault(f"{VERSION_PATH}: {error} ({error.path or 'no file'})", error)
+            log_fault(f"{VERSION_PATH}: {error.path or 'the version callback'}: {error}", error)
             return error_answer(500, str(error))
-        return error_answer(404, self._absence()) if body is None else Answer(200, body)
+        return self._absent() if body is None else Answer(200, body)
 
     def _body(self) -> bytes | None:
         if self.callback is None:
@@ -115,10 +115,12 @@ class VersionEndpoint(Endpoint):
         version = call_version_callback(self.callback, self._file.directory())
         return None if version is None else version_to_json(version)
 
-    def _absence(self) -> str:
+    def _absent(self) -> Answer:
         if self.callback is not None:
-            return "the version callback returned None: there is no version"
-        return f"{FILE_NAME} not found: write it at build time, and set version_path to its folder"
+            return error_answer(404, "the version callback returned None: there is no version")
+        logger.warning("%s: there is no %s", VERSION_PATH, " and no ".join(self._file.paths))
+        remedy = "write it at build time, and set version_path to its directory"
+        return error_answer(404, f"{FILE_NAME} not found: {remedy}")
 
 
 class HeartbeatEndpoint(Endpoint):

@@ -21,7 +21,11 @@ def traceback_of(error: BaseException) -> str:
 
 
 def log_masked(
-    target: logging.Logger, level: int, text: str, traceback_text: str | None = None
+    target: logging.Logger,
+    level: int,
+    text: str,
+    traceback_text: str | None = None,
+    **fields: object,
 ) -> None:
     """Log a text, and a traceback, without any credentials.
 
@@ -33,11 +37,13 @@ def log_masked(
         level: The record's level.
         text: The record's message.
         traceback_text: From `traceback_of`, if there is one.
+        **fields: Further attributes of the record.
     """
     if target.isEnabledFor(level):
         masked = mask_credentials(text)
         record = target.makeRecord(target.name, level, __file__, 0, masked, (), None)
         record.exc_text = traceback_text
+        vars(record).update(fields)
         target.handle(record)
 
 

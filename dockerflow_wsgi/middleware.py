@@ -82,7 +82,8 @@ class DockerflowMiddleware:
 
     Raises:
         ConfigurationError: Settings have wrong values; the text names them all.
-        TypeError: A keyword is no setting.
+        TypeError: A keyword is no setting, or an object is of a wrong kind, such as a URL in
+            place of an engine.
         ValueError: A built-in check is in the ``registry`` already, for another object.
 
     Environ keys, set before the app is called: ``dockerflow.request_id``, the request's ID;
@@ -108,9 +109,13 @@ class DockerflowMiddleware:
         summary_extra: SummaryExtra | None = None,
         **settings: Unpack[SettingKeywords],
     ) -> None:
+        _require("app", app, "a WSGI application", callable(app))
+        _require("on_heartbeat", on_heartbeat, "callable", _is_hook(on_heartbeat))
+        _require("summary_extra", summary_extra, "callable", _is_hook(summary_extra))
         self.app = app
         self.settings = read_settings([keyword_source(settings), environment_source(os.environ)])
         self.registry = CheckRegistry() if registry is None else registry
+        _require("registry", registry, "a CheckRegistry", isinstance(self.registry, CheckRegistry))
         self._register_built_in_checks(db, redis, migrate)
         self._is_disabled = self.settings.disabled
         self._echo = self.settings.echo_request_id
@@ -210,6 +215,10 @@ class DockerflowMiddleware:
         return func
 
     def _register_built_in_checks(self, db: object, redis: object, migrate: object) -> None:
+        # Not more is asked of them: they may be proxies that are not ready yet.
+        _require("db", db, "an engine, as create_engine() makes it", not isinstance(db, str))
+        _require("redis", redis, "a client with ping()", not isinstance(redis, str))
+        _require("migrate", migrate, "an alembic.config.Config", not isinstance(migrate, str))
         if db is not None:
             self.registry.init_check(check_database_connected, db)
         if redis is not None:
@@ -240,3 +249,12 @@ class DockerflowMiddleware:
         if settings.error_endpoint:
             endpoints[ERROR_PATH] = ErrorEndpoint()
         return endpoints
+
+
+def _is_hook(hook: object) -> bool:
+    return hook is None or callable(hook)
+
+
+def _require(name: str, value: object, expected: str, is_right: bool) -> None:
+    if not is_right:  # the value itself may hold a password
+        raise TypeError(f"{name} must be {expected}, not a {type(value).__name__}")

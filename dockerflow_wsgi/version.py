@@ -84,6 +84,11 @@ class VersionFile:
                 return directory
         return self._directories[0]
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the file is looked for."""
+        return tuple(os.path.join(directory, FILE_NAME) for directory in self._directories)
+
     def read(self) -> VersionReading | None:
         """Read the file, unless it is as it was.
 
@@ -158,7 +163,7 @@ def call_version_callback(callback: VersionCallback, directory: str) -> Mapping[
         version = callback(directory)
     except Exception as error:
         raise VersionError(
-            f"the version callback raised {type(error).__name__}: see the log"
+            f"the version callback raised {type(error).__name__}: expected a mapping or None"
         ) from error
     if version is not None and not isinstance(version, Mapping):
         raise VersionError(

@@ -564,8 +564,29 @@ def test_an_empty_registry_is_used_when_given():
 
 def test_an_unknown_keyword_is_a_type_error():
     """A typo is named, with the setting that was meant."""
-    with pytest.raises(TypeError, match=r"'check_timeuot'.*did you mean 'check_timeout'"):
+    with pytest.raises(TypeError, match=r"'check_timeuot' \(did you mean 'check_timeout'\?\)"):
         DockerflowMiddleware(hello, check_timeuot=3)
+    with pytest.raises(TypeError, match=r"'disable' .*, 'zzz' \(the settings: version_path, "):
+        DockerflowMiddleware(hello, disable=True, zzz=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"app": None}, "app must be a WSGI application"),
+        ({"registry": 3}, "registry must be a CheckRegistry"),
+        ({"db": "sqlite://"}, "db must be an engine, .* not a str"),
+        ({"redis": "redis://:s3cr3t@h"}, "redis must be a client"),
+        ({"migrate": "alembic.ini"}, "migrate must be an alembic.config.Config"),
+        ({"on_heartbeat": 5}, "on_heartbeat must be callable"),
+        ({"summary_extra": {"a": 1}}, "summary_extra must be callable"),
+    ],
+)
+def test_a_wrong_object_is_a_type_error(wrong, text):
+    """It is refused when the middleware is built, and not at each request; no secret is shown."""
+    with pytest.raises(TypeError, match=text) as caught:
+        DockerflowMiddleware(**{"app": hello, **wrong})
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_built_in_checks_are_registered_under_their_names():

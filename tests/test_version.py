@@ -42,12 +42,14 @@ def test_get_version_reads_a_directory(version_directory, tmp_path_factory):
     assert get_version(str(tmp_path_factory.mktemp("empty"))) is None
 
 
-def test_without_a_file_the_answer_is_404(tmp_path):
-    """The text names the file, and says what to do; no path of the machine is shown."""
+def test_without_a_file_the_answer_is_404(tmp_path, listen):
+    """The text names the file, and says what to do; where it was looked for is in the log."""
+    faults = listen("dockerflow_wsgi")
     status, body = ask(DockerflowMiddleware(hello, version_path=tmp_path))
     assert status == "404 Not Found"
     assert body["error"].startswith("version.json not found: ")
     assert str(tmp_path) not in body["error"]
+    assert str(tmp_path / "version.json") in faults[0].getMessage()
 
 
 def deep(depth):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from .messages import level_to_text
+
 if TYPE_CHECKING:
     from .report import CheckResult, HeartbeatReport
 
@@ -67,6 +69,8 @@ def _item(result: CheckResult, with_details: bool) -> str:
 def _messages(result: CheckResult) -> str:
     parts = []
     for key, message in result.keyed_messages().items():
-        hint = f"\n{escape(message.hint)}" if message.hint else ""
-        parts.append(f"<dt>{escape(key)}</dt><dd>{escape(message.msg)}{hint}</dd>")
+        level = level_to_text(message.level)
+        parts.append(f"<dt>{escape(key)} ({level})</dt><dd>{escape(message.msg)}</dd>")
+        if message.hint:
+            parts.append(f"<dd>Hint: {escape(message.hint)}</dd>")
     return f"<dl>{''.join(parts)}</dl>" if parts else ""

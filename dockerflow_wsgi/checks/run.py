@@ -93,6 +93,7 @@ class Run:
 
     def _execute(self, survives: type[BaseException]) -> None:
         self._thread_id = threading.get_ident()
+        self.started_s = time.monotonic()
         try:
             self.outcome = call_check(self._function, survives)
         finally:

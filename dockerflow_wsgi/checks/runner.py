@@ -134,4 +134,5 @@ def _timed_out(run: Run, is_new: bool) -> Error:
 def _log(result: CheckResult) -> None:
     for message in result.messages:
         traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
-        log_masked(logger, message.level, f"{message.id or result.name}: {message.msg}", traceback)
+        text = f"{message.id or result.name}: {message.msg}"
+        log_masked(logger, message.level, text, traceback, check=result.name)

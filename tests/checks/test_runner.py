@@ -301,7 +301,7 @@ def test_the_request_id_is_visible_in_a_check():
 
 
 def test_messages_are_logged_at_their_own_level(listen):
-    """As ``ID: message``, or under the check's name."""
+    """As ``ID: message``, or under the check's name, which is also a field."""
     log = listen("dockerflow_wsgi.checks")
     run(lambda: [W1, checks.Critical("gone"), checks.Debug("seen", id="a.D1")])
     assert [(record.levelno, record.getMessage()) for record in log] == [
@@ -309,6 +309,7 @@ def test_messages_are_logged_at_their_own_level(listen):
         (50, "check_0: gone"),
         (10, "a.D1: seen"),
     ]
+    assert {record.check for record in log} == {"check_0"}
 
 
 def test_silenced_messages_neither_count_nor_are_logged(listen):
