@@ -96,11 +96,14 @@ def test_the_code_runs(redis_url):
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
     with redis.Redis.from_url(redis_url) as client:
         namespace = {"client": client, "ping_search_engine": ping_search_engine}
         try:
-            first, checks, request_id, summary, logged = blocks("python")
+            first, version, checks, request_id, summary, logged = blocks("python")
             exec(first, namespace)
+            assert type(root.handlers[-1]).__name__ == "MozlogHandler"
+            exec(version, namespace)
             exec(checks, namespace)
             report = namespace["dockerflow"].registry
             assert report.names == ("storage_reachable", "search", "sessions")
