@@ -6,11 +6,11 @@ import re
 
 MASK = "***"
 
-# scheme://user:password@host. A password may hold any character, an unquoted "/" or "@"
-# too (SQLAlchemy accepts both), so it is taken to end at the last "@" of the word: rather a
-# host hidden than half a password shown. Neither expression can be made slow by a text.
+# scheme://user:password@host, or a malformed URL without its "//". A password may hold any
+# character, an unquoted "/" or "@" too (SQLAlchemy accepts both), so it is taken to end at
+# the last "@" of the word: rather a host hidden than half a password shown. Neither of the
+# expressions can be made slow by a text.
 _WORD = re.compile(r"\S+")
-_URL_USER = re.compile(r"://[^:/@]*:")
 
 # password=..., 'password': '...', PWD=...; as in libpq and ODBC connection strings, query
 # strings and the repr of keyword arguments.
@@ -31,7 +31,7 @@ def mask_credentials(text: str) -> str:
         The text with the passwords of URLs (``redis://:secret@host``) and of key-value
         pairs (``password=secret``) masked.
     """
-    if "://" in text:
+    if "@" in text:
         text = _WORD.sub(_mask_url, text)
     return _KEY_PASSWORD.sub(rf"\g<1>{MASK}", text)
 
@@ -64,9 +64,9 @@ def text_of(value: object) -> str:
 
 
 def _mask_url(word: re.Match[str]) -> str:
-    text = word[0]
-    user = _URL_USER.search(text)
-    host = text.rfind("@")
-    if user is None or host < user.end():
-        return text
-    return text[: user.end()] + MASK + text[host:]
+    before, _, host = word[0].rpartition("@")
+    scheme, slashes, rest = before.partition("://")
+    if not slashes:
+        scheme, rest = "", before
+    user, _, password = rest.partition(":")
+    return f"{scheme}{slashes}{user}:{MASK}@{host}" if password else word[0]

@@ -16,6 +16,9 @@ from dockerflow_wsgi.masking import describe, mask_credentials
         ("redis://:s3cr3t@cache/0", "redis://:***@cache/0"),
         ("postgresql+psycopg://a:s3/c@r3t@db/x", "postgresql+psycopg://a:***@db/x"),
         ("(amqp://a:s3cr3t@mq) failed", "(amqp://a:***@mq) failed"),
+        ("no URL: 'postgresql:/a:s3cr3t@db'", "no URL: 'postgresql:***@db'"),
+        ("redis://:s3://cr3t@h", "redis://:***@h"),
+        ("redis://:s3cr3t@a,redis://:0ther@b", "redis://:***@b"),
         (
             "x mysql://a:s3cr3t@one/, y redis://:0ther@two/",
             "x mysql://a:***@one/, y redis://:***@two/",
@@ -41,6 +44,8 @@ def test_passwords_are_masked(text, masked):
         "http://x.test:8000/a",
         "see https://x.test/a?b=c:d",
         "ada@x.test: no such user",
+        "from: ada@x.test",
+        "ssh://git@x.test/repo",
         "",
     ],
 )
@@ -54,6 +59,7 @@ def test_no_text_makes_masking_slow():
     """An exception's text may be the work of an attacker."""
     started = time.monotonic()
     mask_credentials("a://b:" * 200_000)
+    mask_credentials("a://b:c@d" * 200_000)
     mask_credentials("password" * 100_000)
     assert time.monotonic() - started < 10
 

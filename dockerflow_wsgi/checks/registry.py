@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ..masking import mask_credentials
 from .run import Run
 
 if TYPE_CHECKING:
@@ -37,14 +38,19 @@ class RegisteredCheck:
         # setdefault() and pop() are atomic: no lock that a fork could leave locked.
         self._runs: dict[int, Run] = {}
 
-    def run(self) -> tuple[Run, bool]:
+    def run(self, deadline_s: float | None) -> tuple[Run, bool]:
         """Join the run that is under way, or make a new one.
+
+        Args:
+            deadline_s: How long the heartbeat waits, in seconds of the monotonic clock; ``None``
+                for as long as it takes.
 
         Returns:
             The run, and whether it is new: then the caller has to start it.
         """
         process_id = os.getpid()
-        new = Run(self.name, self.function, lambda: self._runs.pop(process_id, None))
+        forget = partial(self._runs.pop, process_id, None)
+        new = Run(self.name, self.function, deadline_s, forget)
         run = self._runs.setdefault(process_id, new)
         return run, run is new
 
@@ -153,10 +159,9 @@ class CheckRegistry:
         if registered is new:
             self.version += 1
         elif not _is_same(registered.function, function):
-            raise ValueError(
-                f"a check named {name!r} is registered already, for {registered.function!r}: "
-                f"give {function!r} another name with name=..."
-            )
+            text = f"a check named {name!r} is registered already, for {registered.function!r}: "
+            text += f"give {function!r} another name with name=..."
+            raise ValueError(mask_credentials(text))
 
 
 def _is_same(one: CheckFunction, other: CheckFunction) -> bool:

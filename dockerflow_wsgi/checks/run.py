@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from .deadline import set_deadline
 from .outcome import Outcome, call_check
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ class Run:
     Args:
         name: The check's name.
         function: The check.
+        deadline_s: How long the heartbeat that starts it waits, in seconds of the monotonic
+            clock; ``None`` for as long as it takes.
         on_done: Called once when the check has returned or raised.
 
     Attributes:
@@ -32,6 +35,7 @@ class Run:
 
     __slots__ = (
         "_context",
+        "_deadline_s",
         "_done",
         "_function",
         "_on_done",
@@ -44,7 +48,11 @@ class Run:
     )
 
     def __init__(
-        self, name: str, function: Callable[[], object], on_done: Callable[[], object]
+        self,
+        name: str,
+        function: Callable[[], object],
+        deadline_s: float | None,
+        on_done: Callable[[], object],
     ) -> None:
         self.name = name
         self.started_s = time.monotonic()
@@ -52,6 +60,7 @@ class Run:
         self.duration_s: float | None = None
         self.outcome: Outcome | None = None
         self._function = function
+        self._deadline_s = deadline_s
         self._on_done = on_done
         self._context = contextvars.copy_context()  # the check sees the prober's request ID
         self._done = threading.Event()
@@ -94,6 +103,7 @@ class Run:
     def _execute(self, survives: type[BaseException]) -> None:
         self._thread_id = threading.get_ident()
         self.started_s = time.monotonic()
+        set_deadline(self._deadline_s)
         try:
             self.outcome = call_check(self._function, survives)
         finally:

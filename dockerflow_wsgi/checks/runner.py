@@ -90,9 +90,9 @@ class CheckRunner:
 
     def _results(self) -> Iterable[CheckResult]:
         if self._timeout_s is None:
-            return [self._in_line(*check.run()) for check in self._registry]
+            return [self._in_line(*check.run(None)) for check in self._registry]
         deadline_s = time.monotonic() + self._timeout_s
-        runs = [check.run() for check in self._registry]
+        runs = [check.run(deadline_s) for check in self._registry]
         for run, is_new in runs:
             if is_new:
                 run.start()
