@@ -22,15 +22,15 @@ def no_settings_in_the_environment(monkeypatch):
 @pytest.fixture(scope="session")
 def redis_url():
     """Run a real Redis."""
-    with redis_server() as url:
-        yield url
+    with redis_server() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
 def postgres_url():
     """Run a real PostgreSQL."""
-    with postgres_server() as url:
-        yield url
+    with postgres_server() as server:
+        yield server.url
 
 
 class Records(logging.Handler):

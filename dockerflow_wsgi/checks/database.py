@@ -9,6 +9,7 @@ from ..extras import extra
 from ..masking import describe
 from .ids import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION
 from .messages import CheckMessage, Error
+from .pool import has_room
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -56,19 +57,41 @@ def _engines(db: Any) -> Iterator[tuple[str, Engine]]:
 
 def _ask(engine: Engine, bind: str) -> list[CheckMessage]:
     with extra("sqlalchemy"):
-        from sqlalchemy import select
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
         from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     try:
-        with engine.connect() as connection:
-            connection.scalar(select(1))
+        pool = getattr(engine, "pool", None)
+        if pool is not None and not has_room(pool):
+            return [_exhausted(bind, pool.status())]
+        _select_1(engine)
     except DBAPIError as error:
         return [Error(f"{bind}DB-API error: {describe(error)}", id=ERROR_DB_API_EXCEPTION)]
     except PoolTimeoutError as error:
-        text = f"{bind}The connection pool is exhausted: {describe(error)}"
-        hint = "Look for connections that are not given back, or enlarge the pool."
-        return [Error(text, hint=hint, id=ERROR_SQLALCHEMY_EXCEPTION)]
+        return [_exhausted(bind, describe(error))]
     except SQLAlchemyError as error:
         text = f"{bind}SQLAlchemy error: {type(error).__name__}: {describe(error)}"
         return [Error(text, id=ERROR_SQLALCHEMY_EXCEPTION)]
     return []
+
+
+def _select_1(engine: Engine) -> None:
+    from sqlalchemy import select
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        with engine.connect() as connection:
+            connection.scalar(select(1))
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        # The server had closed a pooled connection; SQLAlchemy has emptied the pool of them.
+        with engine.connect() as connection:
+            connection.scalar(select(1))
+
+
+def _exhausted(bind: str, status: str) -> Error:
+    return Error(
+        f"{bind}The connection pool is exhausted: {status}",
+        hint="Look for connections that are not given back, or enlarge the pool.",
+        id=ERROR_SQLALCHEMY_EXCEPTION,
+    )

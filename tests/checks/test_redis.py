@@ -53,9 +53,9 @@ def test_a_port_that_nothing_listens_on_is_e004(connect):
 
 def test_a_wrong_password_is_e004(connect):
     """There is no connection without it; and it is not shown."""
-    with redis_server("--requirepass", "right") as url:
-        assert check_redis_connected(connect(url, password="right")) == []
-        (message,) = check_redis_connected(connect(url, password="s3cr3t"))
+    with redis_server("--requirepass", "right") as server:
+        assert check_redis_connected(connect(server.url, password="right")) == []
+        (message,) = check_redis_connected(connect(server.url, password="s3cr3t"))
         assert message.id == "dockerflow.health.E004"
         assert "s3cr3t" not in message.msg
 
@@ -73,8 +73,8 @@ def test_a_silent_port_is_e004(connect):
 
 def test_any_other_redis_error_is_e010(connect):
     """A Redis that answers with an error: here, one that may not be pinged."""
-    with redis_server("--rename-command", "PING", "GNIP") as url:
-        (message,) = check_redis_connected(connect(url))
+    with redis_server("--rename-command", "PING", "GNIP") as server:
+        (message,) = check_redis_connected(connect(server.url))
     assert message.id == "dockerflow.health.E010"
     assert message.msg.startswith("Redis error: ResponseError: unknown command")
 
