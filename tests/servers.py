@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -54,6 +55,12 @@ class Server:
     url: str
     process: psutil.Process
 
+    def is_alive(self):
+        """Tell whether the main process still runs."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return self.process.status() != psutil.STATUS_ZOMBIE
+        return False
+
     def signal(self, number):
         """Send a signal to the server, all of its processes."""
         for process in [self.process, *self.process.children(recursive=True)]:
@@ -94,8 +101,12 @@ def postgres_server():
         server.psql("SELECT pg_reload_conf()")
         yield running
     finally:
-        running.signal(signal.SIGCONT)
-        server.cleanup()
+        if running.is_alive():
+            running.signal(signal.SIGCONT)
+            server.cleanup()
+        else:  # killed by a test: its own clean-up would fail
+            atexit.unregister(server._cleanup)  # noqa: SLF001
+            shutil.rmtree(server.pgdata)
 
 
 def _url(server):
@@ -169,6 +180,29 @@ def gunicorn_server(app, *options, cwd=ROOT, **environment):
             drain.join()
             process.stdout.close()
             process.stderr.close()
+
+
+@contextlib.contextmanager
+def uwsgi_server(app, *options, cwd=ROOT):
+    """Serve ``module:app`` with uWSGI, and yield its port."""
+    port = free_port()
+    command = [
+        *(str(Path(sys.executable).with_name("uwsgi")), "--module", app, "--need-app"),
+        *("--http-socket", f"127.0.0.1:{port}", "--home", sys.prefix, "--die-on-term", "--master"),
+        *options,
+    ]
+    with subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            wait_for(process.stdout, "spawned uWSGI worker")
+            drain = threading.Thread(target=process.stdout.read)
+            drain.start()
+            yield port
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+            drain.join()
 
 
 def wait_for(stream, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import alembic.command
 import pytest
@@ -167,6 +168,18 @@ def test_the_scripts_are_read_once(scripts, config, engine):
     assert check_migrations_applied(config, engine) == []
     revise(scripts, "cccc", "bbbb")
     assert check_migrations_applied(config, engine) == []
+
+
+def test_a_thousand_revisions_cost_nothing_after_the_first_time(scripts, engine):
+    """The first heartbeat reads them; a later one takes next to no time of the processor."""
+    for number in range(1000):
+        revise(scripts, f"r{number:04}", f"r{number - 1:04}" if number else None)
+    config = make_config(scripts, engine)
+    assert check_migrations_applied(config, engine)[0].msg == "Unapplied migrations found: r0999"
+    started_s = time.process_time()
+    for _ in range(10):
+        check_migrations_applied(config, engine)
+    assert (time.process_time() - started_s) / 10 < 0.05
 
 
 def test_the_configs_own_url_is_asked_without_a_db(config, engine):

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dockerflow_wsgi import CheckRegistry, checks, get_request_id
+from dockerflow_wsgi.checks.deadline import seconds_left
 from dockerflow_wsgi.checks.runner import CheckRunner
 from dockerflow_wsgi.request_id import RequestIDScope
 
@@ -236,6 +237,16 @@ def test_a_hanging_check_is_answered_at_the_deadline(registry, hanging):
     assert runner.report().results[0].messages[0].id == "a.I1"
 
 
+def test_the_heartbeat_takes_as_long_as_the_slowest_check(registry):
+    """Twenty checks of 200 ms take little more than one: far less than one after the other."""
+    for number in range(20):
+        registry.check(lambda: time.sleep(0.2), name=f"slow_{number}")  # the check's own work
+    started_s = time.monotonic()
+    report = make_runner(registry).report()
+    assert report.status == "ok"
+    assert 0.2 <= time.monotonic() - started_s < 2
+
+
 def test_simultaneous_heartbeats_share_a_run(registry):
     """However many probers ask, a check runs at most once at a time."""
     running = []
@@ -245,12 +256,12 @@ def test_simultaneous_heartbeats_share_a_run(registry):
     def slow():
         running.append(1)
         overlaps.append(len(running))
-        time.sleep(0.05)  # the check's own work
+        time.sleep(0.3)  # the check's own work
         running.pop()
 
     runner = make_runner(registry)
-    with ThreadPoolExecutor(50) as pool:
-        reports = list(pool.map(lambda _: runner.report(), range(50)))
+    with ThreadPoolExecutor(200) as pool:
+        reports = list(pool.map(lambda _: runner.report(), range(200)))
     assert {report.status for report in reports} == {"ok"}
     assert max(overlaps) == 1
     assert len(overlaps) < 10
@@ -369,6 +380,52 @@ def test_registering_a_check_drops_the_result(registry):
     assert runner.report().checks == {"new": "ok"}
     registry.remove("new")
     assert runner.report().checks == {}
+
+
+def test_the_wall_clock_does_not_matter(registry, monkeypatch):
+    """It may jump by years: deadline, durations and time to live follow the monotonic clock."""
+    jumps = iter(range(0, 10**12, 10**9))
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    monkeypatch.setattr(time, "time_ns", lambda: next(jumps) * 10**9)
+    calls = []
+    registry.check(lambda: calls.append(1), name="counted")
+    runner = make_runner(registry, ttl_s=1000)
+    first = runner.report()
+    assert runner.report() is first
+    assert calls == [1]
+    assert first.results[0].duration_s < PATIENCE_S
+
+
+def test_a_check_may_remove_itself(registry):
+    """While it runs; its result is reported, and it is not run again."""
+
+    @registry.check
+    def once():
+        registry.remove("once")
+        return W1
+
+    runner = make_runner(registry)
+    assert runner.report().checks == {"once": "warning"}
+    assert runner.report().checks == {}
+
+
+def test_a_check_may_log(registry, listen):
+    """What it logs is under the prober's request."""
+    log = listen("acme")
+    registry.check(lambda: logging.getLogger("acme").warning("slow"), name="logs")
+    assert make_runner(registry).report().status == "ok"
+    assert [record.getMessage() for record in log] == ["slow"]
+
+
+def test_a_check_knows_how_long_the_heartbeat_waits(registry):
+    """Less than its deadline; without one, for as long as it takes."""
+    left = []
+    registry.check(lambda: left.append(seconds_left()), name="asks")
+    make_runner(registry, timeout_s=5).report()
+    make_runner(registry, timeout_s=None).report()
+    assert 0 < left[0] <= 5
+    assert left[1] is None
+    assert seconds_left() is None
 
 
 def test_a_check_may_register_another_one(registry):

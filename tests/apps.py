@@ -1,0 +1,44 @@
+"""Apps for servers that run in processes of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+
+from dockerflow_wsgi import DockerflowMiddleware, checks
+from dockerflow_wsgi.logging import MozlogHandler
+
+logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
+
+
+def app(_environ, start_response):
+    """Tell the process and the thread that serve."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {threading.current_thread().name}".encode()]
+
+
+fine = DockerflowMiddleware(app)
+hanging = DockerflowMiddleware(app, check_timeout=0.5)
+
+
+@fine.check
+@hanging.check
+def process():
+    """Tell the process that runs the check, after a little work."""
+    time.sleep(0.05)
+    return checks.Debug(str(os.getpid()))
+
+
+@hanging.check
+def hangs():
+    """Hang for longer than anybody waits."""
+    time.sleep(600)
+
+
+if "preheat" in os.environ.get("TEST_APPS", ""):
+    # As an app that asks for its own health while it is loaded, before any fork.
+    list(hanging({"PATH_INFO": "/__heartbeat__", "REQUEST_METHOD": "GET"}, lambda *_: None))
+    sys.stderr.write("preheated\n")
