@@ -99,10 +99,12 @@ class Source:
     Attributes:
         raw: The values found there, by setting name; what is unset is not in it.
         place: Says where a setting's value was found, for errors.
+        problems: What is wrong with the place itself.
     """
 
     raw: Mapping[str, object]
     place: Callable[[str], str]
+    problems: tuple[str, ...] = ()
 
 
 def keyword_source(keywords: Mapping[str, object]) -> Source:
@@ -139,15 +141,55 @@ def environment_source(environment: Mapping[str, str]) -> Source:
     Returns:
         The source.
     """
-    variables = _ALIASES | {name.upper(): name for name in NAMES}
+    return prefixed_source(environment, "environment variable {}")
+
+
+def prefixed_source(values_by_key: Mapping[str, object], place: str) -> Source:
+    """Take settings from a mapping in which the setting ``x`` has the key ``DOCKERFLOW_X``.
+
+    Args:
+        values_by_key: The mapping. Blank text counts as unset, and so does ``None``, except for
+            ``check_timeout``, where it means "in line".
+        place: Says what a key is, with ``{}`` in its place.
+
+    Returns:
+        The source.
+    """
     found = {}
     places = {}
-    for suffix, name in variables.items():
-        value = environment.get(ENVIRONMENT_PREFIX + suffix, "")
-        if value.strip():
-            found[name] = value
-            places[name] = f"environment variable {ENVIRONMENT_PREFIX}{suffix}"
+    for suffix, name in (_ALIASES | {name.upper(): name for name in NAMES}).items():
+        key = ENVIRONMENT_PREFIX + suffix
+        if key in values_by_key and _is_set(name, values_by_key[key]):
+            found[name] = values_by_key[key]
+            places[name] = place.format(key)
     return Source(found, places.__getitem__)
+
+
+def nested_source(values_by_name: object, place: str) -> Source:
+    """Take settings from a mapping that has them by their own names.
+
+    Args:
+        values_by_name: The mapping; anything else is a problem, and so is a key that is no
+            setting. What counts as unset is as for `prefixed_source`.
+        place: What the mapping is called, for errors.
+
+    Returns:
+        The source.
+    """
+    if not isinstance(values_by_name, Mapping):
+        kind = type(values_by_name).__name__
+        return Source({}, str, (f"{place} is a {kind}: expected a dict of settings",))
+    problems = [
+        f"{place}[{key!r}] is no setting{_nearest(str(key))}"
+        for key in values_by_name
+        if key not in NAMES
+    ]
+    found = {
+        name: values_by_name[name]
+        for name in NAMES
+        if name in values_by_name and _is_set(name, values_by_name[name])
+    }
+    return Source(found, lambda name: f"{place}[{name!r}]", tuple(problems))
 
 
 def read_settings(sources: Iterable[Source]) -> Settings:
@@ -164,7 +206,7 @@ def read_settings(sources: Iterable[Source]) -> Settings:
     """
     sources = list(sources)
     found: dict[str, Any] = {}
-    problems = []
+    problems = [problem for source in sources for problem in source.problems]
     for setting in dataclasses.fields(Settings):
         name = setting.name
         source = next((source for source in sources if name in source.raw), None)
@@ -183,3 +225,9 @@ def read_settings(sources: Iterable[Source]) -> Settings:
 def _nearest(name: str) -> str:
     close = difflib.get_close_matches(name, NAMES, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f" (the settings: {', '.join(NAMES)})"
+
+
+def _is_set(name: str, value: object) -> bool:
+    if isinstance(value, str):
+        return bool(value.strip())
+    return value is not None or name == "check_timeout"

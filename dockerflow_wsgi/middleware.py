@@ -8,6 +8,7 @@ knows more: its configuration, its user, its application context.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import request_id as request_ids
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .checks import HeartbeatReport
+    from .checks.outcome import CheckContext
     from .config import SettingKeywords
     from .summary import SummaryExtra
     from .version import VersionCallback
@@ -70,6 +72,8 @@ class DockerflowMiddleware:
             `checks.check_migrations_applied`, which asks ``db`` if there is one.
         on_heartbeat: Called with the `checks.HeartbeatReport` of each heartbeat run. What it
             raises is logged.
+        check_context: Makes a context manager that each check runs in, on its thread; such as
+            Flask's ``app.app_context``.
         summary_extra: Called with the environ when a response is over; returns a mapping of
             further fields for its summary. What it raises is logged.
         **settings: The settings of `dockerflow_wsgi.config.Settings`. A setting ``x`` that is
@@ -106,11 +110,13 @@ class DockerflowMiddleware:
         redis: Any = None,
         migrate: Any = None,
         on_heartbeat: Callable[[HeartbeatReport], object] | None = None,
+        check_context: CheckContext = nullcontext,
         summary_extra: SummaryExtra | None = None,
         **settings: Unpack[SettingKeywords],
     ) -> None:
         _require("app", app, "a WSGI application", callable(app))
         _require("on_heartbeat", on_heartbeat, "callable", _is_hook(on_heartbeat))
+        _require("check_context", check_context, "callable", callable(check_context))
         _require("summary_extra", summary_extra, "callable", _is_hook(summary_extra))
         self.app = app
         self.settings = read_settings([keyword_source(settings), environment_source(os.environ)])
@@ -126,7 +132,7 @@ class DockerflowMiddleware:
             summary_extra, with_querystring=self.settings.summary_log_querystring
         ).write
         self._version = VersionEndpoint(VersionFile(self.settings.version_path))
-        self._endpoints = self._make_endpoints(self.settings, on_heartbeat)
+        self._endpoints = self._make_endpoints(self.settings, on_heartbeat, check_context)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request, as PEP 3333 has it.
@@ -227,7 +233,10 @@ class DockerflowMiddleware:
             self.registry.init_check(check_migrations_applied, migrate, db=db)
 
     def _make_endpoints(
-        self, settings: Settings, on_heartbeat: Callable[[HeartbeatReport], object] | None
+        self,
+        settings: Settings,
+        on_heartbeat: Callable[[HeartbeatReport], object] | None,
+        check_context: CheckContext,
     ) -> dict[str, WSGIApplication]:
         runner = CheckRunner(
             self.registry,
@@ -236,6 +245,7 @@ class DockerflowMiddleware:
             failed_level=settings.heartbeat_failed_level,
             silenced=settings.silenced_checks,
             on_report=on_heartbeat,
+            context=check_context,
         )
         endpoints: dict[str, WSGIApplication] = {
             VERSION_PATH: self._version,

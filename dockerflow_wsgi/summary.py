@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     SummaryExtra = Callable[[WSGIEnvironment], Mapping[str, Any]]
 
 ENVIRON_KEY = "dockerflow.summary"
+FAILURE_KEY = "dockerflow.failure"
+"""Where a framework's adapter says what the app raised when the framework made a page of it."""
 
 logger = logging.getLogger("request.summary")
 
@@ -49,6 +51,8 @@ class SummaryLog:
             exchange: The exchange. Nothing is built when the logger is above its level.
         """
         code = _code(exchange.status)
+        if exchange.failure is None:
+            exchange.failure = exchange.environ.get(FAILURE_KEY)
         level = _level(exchange, code)
         try:
             if logger.isEnabledFor(level):

@@ -6,13 +6,17 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..faults import traceback_of
 from ..masking import describe, mask_credentials, text_of
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_RETURNED_NO_MESSAGE
 from .messages import CheckMessage, Error
+
+if TYPE_CHECKING:
+    CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 _MAX_SHOWN = 200  # characters of a value that is no message
 
@@ -31,11 +35,14 @@ class Outcome:
     traceback: str | None = None
 
 
-def call_check(function: Callable[[], Any], survives: type[BaseException]) -> Outcome:
+def call_check(
+    function: Callable[[], Any], context: CheckContext, survives: type[BaseException]
+) -> Outcome:
     """Call a check.
 
     Args:
         function: The check; plain, a generator, or either of them ``async``.
+        context: Makes the context manager that the check runs in.
         survives: What it may raise without ending its caller. On a thread of its own that
             is everything; in line the server's own signals must pass.
 
@@ -45,8 +52,9 @@ def call_check(function: Callable[[], Any], survives: type[BaseException]) -> Ou
     """
     messages: list[CheckMessage] = []
     try:
-        for item in _items(function()):
-            messages.append(_message(item))  # noqa: PERF401 - those before a raise are kept
+        with context():
+            for item in _items(function()):
+                messages.append(_message(item))  # noqa: PERF401 - those before a raise are kept
     except (Exception, survives) as error:  # noqa: BLE001 - it is what the report is about
         text = f"{type(error).__name__}: {describe(error)}"
         messages.append(Error(text, id=ERROR_CHECK_RAISED))

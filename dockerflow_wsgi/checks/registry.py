@@ -12,6 +12,8 @@ from .run import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .outcome import CheckContext
+
     CheckFunction = Callable[[], Any]
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -36,22 +38,24 @@ class RegisteredCheck:
         self.function = function
         # By process, for a fork copies the run, but not the thread that would end it.
         # setdefault() and pop() are atomic: no lock that a fork could leave locked.
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[tuple[int, CheckContext], Run] = {}
 
-    def run(self, deadline_s: float | None) -> tuple[Run, bool]:
+    def run(self, context: CheckContext, deadline_s: float | None) -> tuple[Run, bool]:
         """Join the run that is under way, or make a new one.
 
         Args:
+            context: Makes the context manager that the check runs in; a run in another context
+                is another run.
             deadline_s: How long the heartbeat waits, in seconds of the monotonic clock; ``None``
                 for as long as it takes.
 
         Returns:
             The run, and whether it is new: then the caller has to start it.
         """
-        process_id = os.getpid()
-        forget = partial(self._runs.pop, process_id, None)
-        new = Run(self.name, self.function, deadline_s, forget)
-        run = self._runs.setdefault(process_id, new)
+        key = (os.getpid(), context)
+        forget = partial(self._runs.pop, key, None)
+        new = Run(self.name, self.function, context, deadline_s, forget)
+        run = self._runs.setdefault(key, new)
         return run, run is new
 
 

@@ -6,6 +6,7 @@ import contextvars
 import threading
 import time
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .deadline import set_deadline
@@ -14,6 +15,8 @@ from .outcome import Outcome, call_check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .outcome import CheckContext
+
 
 class Run:
     """One execution of a check.
@@ -21,6 +24,7 @@ class Run:
     Args:
         name: The check's name.
         function: The check.
+        context: Makes the context manager that the check runs in.
         deadline_s: How long the heartbeat that starts it waits, in seconds of the monotonic
             clock; ``None`` for as long as it takes.
         on_done: Called once when the check has returned or raised.
@@ -34,12 +38,12 @@ class Run:
     """
 
     __slots__ = (
-        "_context",
+        "_call",
         "_deadline_s",
         "_done",
-        "_function",
         "_on_done",
         "_thread_id",
+        "_variables",
         "duration_s",
         "name",
         "outcome",
@@ -51,6 +55,7 @@ class Run:
         self,
         name: str,
         function: Callable[[], object],
+        context: CheckContext,
         deadline_s: float | None,
         on_done: Callable[[], object],
     ) -> None:
@@ -59,10 +64,10 @@ class Run:
         self.started_at = datetime.now(timezone.utc)
         self.duration_s: float | None = None
         self.outcome: Outcome | None = None
-        self._function = function
+        self._call = partial(call_check, function, context)
         self._deadline_s = deadline_s
         self._on_done = on_done
-        self._context = contextvars.copy_context()  # the check sees the prober's request ID
+        self._variables = contextvars.copy_context()  # the check sees the prober's request ID
         self._done = threading.Event()
         self._thread_id: int | None = None
 
@@ -72,7 +77,7 @@ class Run:
         Where no thread can be had, the check has run in line when this returns.
         """
         thread = threading.Thread(
-            target=self._context.run,
+            target=self._variables.run,
             args=(self._execute, BaseException),
             name=f"dockerflow {self.name}",
             daemon=True,
@@ -84,7 +89,7 @@ class Run:
 
     def run_in_line(self) -> None:
         """Run the check on the caller's thread; `SystemExit` counts as any exception."""
-        self._context.run(self._execute, SystemExit)
+        self._variables.run(self._execute, SystemExit)
 
     def wait(self, timeout_s: float | None) -> Outcome | None:
         """Wait until the check is done.
@@ -105,7 +110,7 @@ class Run:
         self.started_s = time.monotonic()
         set_deadline(self._deadline_s)
         try:
-            self.outcome = call_check(self._function, survives)
+            self.outcome = self._call(survives)
         finally:
             self.duration_s = time.monotonic() - self.started_s
             self._on_done()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..faults import call_hook, log_masked
@@ -15,6 +16,7 @@ from .report import CheckResult, HeartbeatReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from .outcome import CheckContext
     from .registry import CheckRegistry
     from .run import Run
 
@@ -38,10 +40,12 @@ class CheckRunner:
         failed_level: The level from which on a heartbeat has failed.
         silenced: IDs of messages that neither count nor are logged.
         on_report: Called with each new report; what it raises is logged.
+        context: Makes the context manager that each check runs in.
     """
 
     __slots__ = (
         "_cached",
+        "_context",
         "_failed_level",
         "_on_report",
         "_registry",
@@ -59,8 +63,10 @@ class CheckRunner:
         failed_level: int,
         silenced: Iterable[str],
         on_report: Callable[[HeartbeatReport], object] | None,
+        context: CheckContext = nullcontext,
     ) -> None:
         self._registry = registry
+        self._context = context
         self._timeout_s = timeout_s
         self._ttl_s = ttl_s
         self._failed_level = failed_level
@@ -90,9 +96,9 @@ class CheckRunner:
 
     def _results(self) -> Iterable[CheckResult]:
         if self._timeout_s is None:
-            return [self._in_line(*check.run(None)) for check in self._registry]
+            return [self._in_line(*check.run(self._context, None)) for check in self._registry]
         deadline_s = time.monotonic() + self._timeout_s
-        runs = [check.run(deadline_s) for check in self._registry]
+        runs = [check.run(self._context, deadline_s) for check in self._registry]
         for run, is_new in runs:
             if is_new:
                 run.start()
