@@ -24,27 +24,29 @@ class WatchedBody:
 
     __slots__ = ("_exchange", "_is_closed", "_iterable", "_next")
 
-    _next: Callable[[], bytes]
+    _next: Callable[[], bytes] | None
 
     def __init__(self, iterable: Iterable[bytes], exchange: Exchange) -> None:
         self._iterable = iterable
         self._exchange = exchange
         self._is_closed = False
+        self._next = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._exchange.scope.enter()
-        try:
-            self._next = iter(self._iterable).__next__
-        except BaseException as error:
-            self._exchange.fail(error)
-            raise
+        if self._next is None:  # an iterator's iterator is itself, and does not start anew
+            self._exchange.scope.enter()
+            try:
+                self._next = iter(self._iterable).__next__
+            except BaseException as error:
+                self._exchange.fail(error)
+                raise
         return self
 
     def __next__(self) -> bytes:
         exchange = self._exchange
         exchange.scope.enter()
         try:
-            return self._next()
+            return self._next()  # type: ignore[misc]  # __iter__ has set it
         except StopIteration:
             raise
         except BaseException as error:

@@ -74,11 +74,9 @@ class Settings:
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))
 
 
-class SettingKeywords(TypedDict, total=False):
-    """The settings as keyword arguments; see `Settings` for what they mean."""
+class BehaviourKeywords(TypedDict, total=False):
+    """Most settings as keyword arguments; see `Settings` for what they mean."""
 
-    version_path: str | os.PathLike[str] | None
-    silenced_checks: Iterable[str] | None
     check_timeout: float | None
     heartbeat_ttl: float
     heartbeat_failed_level: str | int
@@ -90,6 +88,13 @@ class SettingKeywords(TypedDict, total=False):
     summary_log_querystring: bool
     error_endpoint: bool
     disabled: bool
+
+
+class SettingKeywords(BehaviourKeywords, total=False):
+    """All settings as keyword arguments."""
+
+    version_path: str | os.PathLike[str] | None
+    silenced_checks: Iterable[str] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ class ConfigurationError(DockerflowError, ValueError):
         super().__init__("\n  ".join([f"{title}:", *self.problems]))
 
 
+class InitializedTwiceError(DockerflowError, RuntimeError):
+    """An app was given a second extension, or the same one again."""
+
+
 class VersionError(DockerflowError, ValueError):
     """The version object exists and cannot be served.
 

@@ -187,6 +187,17 @@ def test_a_sequence_without_an_iterator_is_a_body():
     result.close()
 
 
+def test_an_iterator_of_the_body_does_not_start_anew():
+    """Servers and test clients may call ``iter()`` on an iterator again, as ``for`` does."""
+    result = DockerflowMiddleware(app_returning([b"one", b"two"]))(
+        make_environ(), Server().start_response
+    )
+    iterator = iter(result)
+    assert next(iterator) == b"one"
+    assert list(iterator) == [b"two"]
+    result.close()
+
+
 def test_start_response_may_be_called_at_the_first_iteration(summaries):
     """A generator app starts its response late; status and header are there all the same."""
 

@@ -118,7 +118,9 @@ def _version_table(migrate: Any) -> tuple[str, str | None]:
     They may have been changed: Flask-Migrate was told so by keyword arguments; a Config can
     say it in its main section.
     """
-    option = migrate.configure_args.get if _is_flask_migrate(migrate) else migrate.get_main_option
+    option = (
+        migrate.alembic_ctx_kwargs.get if _is_flask_migrate(migrate) else migrate.get_main_option
+    )
     return option("version_table") or "alembic_version", option("version_table_schema")
 
 

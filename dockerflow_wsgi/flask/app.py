@@ -1,0 +1,266 @@
+"""`Dockerflow`, the Flask extension: a thin layer on `dockerflow_wsgi.DockerflowMiddleware`.
+
+It wraps ``app.wsgi_app``, and brings what only Flask knows: its configuration, its application
+context, ``flask.g``, its signals and its user. It registers no URL rule and no blueprint.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from weakref import WeakSet
+
+from ..checks import CheckRegistry
+from ..config import (
+    Settings,
+    Source,
+    environment_source,
+    keyword_source,
+    nested_source,
+    prefixed_source,
+    read_settings,
+)
+from ..errors import InitializedTwiceError
+from ..extras import extra
+from ..faults import call_hook
+from ..masking import describe
+from ..middleware import DockerflowMiddleware
+from ..request_id import RequestIDSource
+from ..summary import ENVIRON_KEY as SUMMARY_KEY
+from ..summary import FAILURE_KEY
+from .globals import globals_class
+from .signals import heartbeat_failed, heartbeat_passed
+
+with extra("flask"):
+    from flask import g, got_request_exception, request, request_tearing_down
+    from werkzeug.exceptions import InternalServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flask import Flask
+    from typing_extensions import Unpack
+
+    from ..checks import HeartbeatReport
+    from ..config import BehaviourKeywords
+    from ..version import VersionCallback
+
+EXTENSION_KEY = "dockerflow"
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class HeartbeatFailure(InternalServerError):  # noqa: N818 - the published name
+    """A failing heartbeat, as the exception that it is in Werkzeug's terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class DockerflowState:
+    """What an app has of its extension, in ``app.extensions["dockerflow"]``.
+
+    Attributes:
+        extension: The extension.
+        middleware: What wraps the app.
+    """
+
+    extension: Dockerflow
+    middleware: DockerflowMiddleware
+
+
+class Dockerflow:
+    """Makes Flask apps comply with Dockerflow.
+
+    One extension serves any number of apps, each with a state of its own; checks registered
+    with it run for each, in that app's context.
+
+    Args:
+        app: The app to initialize; without it, call `init_app` later.
+        db: A Flask-SQLAlchemy extension, or a SQLAlchemy engine; its connection is checked.
+        redis: A Redis client, or a Flask-Redis extension; its connection is checked.
+        migrate: A Flask-Migrate extension, or an Alembic config; its migrations are checked.
+        silenced_checks: IDs of check messages that neither count nor are logged.
+        version_path: The directory of ``version.json``; by default the parent of the app's
+            root path, else the root path, else ``/app``.
+        **settings: The other settings; see `dockerflow_wsgi.config.Settings`. A setting ``x`` that
+            is not given here is taken from the environment variable ``DOCKERFLOW_X``, from
+            ``app.config["DOCKERFLOW_X"]`` or from ``app.config["DOCKERFLOW"]["x"]``.
+
+    Raises:
+        ConfigurationError: Settings have wrong values; the text names them all.
+        InitializedTwiceError: The app has a Dockerflow already.
+        TypeError: A keyword is no setting, or an object is of a wrong kind.
+
+    Example:
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> dockerflow = Dockerflow(app)
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        db: Any = None,
+        redis: Any = None,
+        migrate: Any = None,
+        silenced_checks: Iterable[str] | None = None,
+        version_path: str | os.PathLike[str] | None = None,
+        **settings: Unpack[BehaviourKeywords],
+    ) -> None:
+        given = {"silenced_checks": silenced_checks, "version_path": version_path, **settings}
+        self._keywords = keyword_source(given)
+        self._services = {"db": db, "redis": redis, "migrate": migrate}
+        self._registry = CheckRegistry()
+        self._version_callback: VersionCallback | None = None
+        self._middlewares: WeakSet[DockerflowMiddleware] = WeakSet()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Make an app comply with Dockerflow.
+
+        Args:
+            app: The app.
+
+        Raises:
+            ConfigurationError: Settings have wrong values; the text names them all.
+            InitializedTwiceError: The app has a Dockerflow already.
+            TypeError: An object is of a wrong kind.
+        """
+        if EXTENSION_KEY in app.extensions:
+            raise InitializedTwiceError(
+                f"the app {app.name!r} has a Dockerflow already: call init_app(app) once, or pass "
+                "the app to Dockerflow(app), not both"
+            )
+        settings = read_settings([self._keywords, *_sources(app)])
+        middleware = DockerflowMiddleware(
+            app.wsgi_app,
+            registry=self._registry,
+            on_heartbeat=lambda report: self._send_signal(app, report),
+            check_context=app.app_context,
+            **self._services,
+            **{field.name: getattr(settings, field.name) for field in fields(Settings)},
+        )
+        app.wsgi_app = middleware  # type: ignore[method-assign]
+        app.extensions[EXTENSION_KEY] = DockerflowState(self, middleware)
+        self._middlewares.add(middleware)
+        if self._version_callback is not None:
+            middleware.version_callback(self._version_callback)
+        if not settings.disabled:
+            self._connect(app, settings)
+
+    @overload
+    def check(self, func: F, name: str | None = None) -> F: ...
+
+    @overload
+    def check(self, func: None = None, name: str | None = None) -> Callable[[F], F]: ...
+
+    def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
+        """Register a check, a decorator; see `dockerflow_wsgi.CheckRegistry.check`.
+
+        Args:
+            func: The check: a function without arguments that returns messages.
+            name: Its name; by default the function's.
+
+        Returns:
+            The function itself, or a decorator that returns it.
+
+        Raises:
+            TypeError: ``func`` cannot be called, or has no name and none was given.
+            ValueError: Another function has that name.
+        """
+        if func is None:
+            return self._registry.check(name=name)
+        return self._registry.check(func, name)
+
+    def init_check(self, check: Callable[..., Any], obj: object, name: str | None = None) -> None:
+        """Register a check that is called with an object.
+
+        Args:
+            check: A function of that object.
+            obj: The object.
+            name: The check's name; by default the function's.
+
+        Raises:
+            TypeError: ``check`` cannot be called, or has no name and none was given.
+            ValueError: Another function has that name, or this one with another object.
+        """
+        self._registry.init_check(check, obj, name)
+
+    def version_callback(self, func: VersionCallback) -> VersionCallback:
+        """Ask a function for the version object in place of ``version.json``; a decorator.
+
+        Args:
+            func: Called with ``version_path``; returns a mapping, or ``None`` if there is no
+                version.
+
+        Returns:
+            The function itself.
+        """
+        self._version_callback = func
+        for middleware in self._middlewares:
+            middleware.version_callback(func)
+        return func
+
+    def summary_extra(self) -> dict[str, Any]:
+        """Return further fields for the summary of the current request; may be overridden.
+
+        Called at the end of the request, in its context.
+
+        Returns:
+            The fields; here the user's ID as ``uid``.
+        """
+        return {"uid": self.user_id() or ""}
+
+    def user_id(self) -> str | None:
+        """Return the ID of the current request's user; may be overridden.
+
+        Returns:
+            Flask-Login's, if it has loaded the user in this request already (none is loaded for
+            it); else ``None``.
+        """
+        user = g.get("_login_user")  # where Flask-Login keeps the user that it has loaded
+        is_authenticated = getattr(user, "is_authenticated", False)
+        if callable(is_authenticated):
+            is_authenticated = is_authenticated()
+        return str(user.get_id()) if is_authenticated else None
+
+    def _connect(self, app: Flask, settings: Settings) -> None:
+        request_ids = RequestIDSource(settings.request_id_header, trust=settings.trust_request_id)
+        app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, request_ids)
+        got_request_exception.connect(_note_failure, app)
+        request_tearing_down.connect(self._add_to_summary, app)
+
+    def _add_to_summary(self, _app: Flask, **_extra: object) -> None:
+        fields_of_request = request.environ.get(SUMMARY_KEY)
+        if fields_of_request is not None:
+            call_hook("summary_extra", self._extend, fields_of_request, instead=None)
+
+    def _extend(self, fields_of_request: dict[str, Any]) -> None:
+        for name, value in self.summary_extra().items():
+            fields_of_request.setdefault(name, value)
+
+    def _send_signal(self, app: Flask, report: HeartbeatReport) -> None:
+        signal = heartbeat_failed if report.has_failed else heartbeat_passed
+        with app.app_context():
+            for receiver in signal.receivers_for(app):
+                call_hook(
+                    f"A receiver of {signal.name}",
+                    lambda receiver=receiver: receiver(app, level=report.level, report=report),
+                    instead=None,
+                )
+
+
+def _sources(app: Flask) -> list[Source]:
+    root = app.root_path
+    default = {"version_path": [os.path.dirname(root), root, "/app"]}
+    return [
+        environment_source(os.environ),
+        prefixed_source(app.config, 'app.config["{}"]'),
+        nested_source(app.config.get("DOCKERFLOW", {}), 'app.config["DOCKERFLOW"]'),
+        Source(default, "the default of {}".format),
+    ]
+
+
+def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
+    request.environ[FAILURE_KEY] = describe(exception)
