@@ -16,9 +16,12 @@ _WORD = re.compile(r"\S+")
 # strings and the repr of keyword arguments.
 _KEY_PASSWORD = re.compile(
     r"""(\b\w*(?:password|passwd|pwd)\b['"]?\s*[=:]\s*)   # the key and its sign
-        (?:"[^"]*"|'[^']*'|[^\s,;&)}'"]+)                 # the value, quoted or bare""",
+        (?:b?"[^"]*"|b?'[^']*'|\{[^}]*\}|[^\s,;&)}'"]+)    # the value, quoted or bare""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+# What a Redis that does not know HELLO or AUTH answers: it repeats the command's arguments.
+_REPEATED_ARGUMENTS = re.compile(r"(with args beginning with:).*", re.IGNORECASE | re.DOTALL)
 
 
 def mask_credentials(text: str) -> str:
@@ -33,6 +36,7 @@ def mask_credentials(text: str) -> str:
     """
     if "@" in text:
         text = _WORD.sub(_mask_url, text)
+    text = _REPEATED_ARGUMENTS.sub(rf"\g<1> {MASK}", text)
     return _KEY_PASSWORD.sub(rf"\g<1>{MASK}", text)
 
 

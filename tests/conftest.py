@@ -8,6 +8,8 @@ import logging
 import pytest
 from servers import postgres_server, redis_server
 
+from dockerflow_wsgi import request_id
+
 
 @pytest.fixture(autouse=True)
 def no_settings_in_the_environment(monkeypatch):
@@ -17,6 +19,12 @@ def no_settings_in_the_environment(monkeypatch):
     for name in os.environ:
         if name.startswith("DOCKERFLOW_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_request_is_left_from_the_test_before():
+    """Forget the request of a test client's response that nobody closed."""
+    request_id._current.set(None)  # noqa: SLF001
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,12 @@ from dockerflow_wsgi.masking import describe, mask_credentials
         ("{'password': 's3cr3t', 'host': 'db'}", "{'password': ***, 'host': 'db'}"),
         ('{"db_password": "s3cr3t"}', '{"db_password": ***}'),
         ("?password=s3cr3t&x=1", "?password=***&x=1"),
+        ("password=b's3cr3t', x", "password=***, x"),
+        ("PWD={s3;cr3t};UID=a", "PWD=***;UID=a"),
+        (
+            "unknown command `AUTH`, with args beginning with: `a`, `s3cr3t`",
+            "unknown command `AUTH`, with args beginning with: ***",
+        ),
     ],
 )
 def test_passwords_are_masked(text, masked):

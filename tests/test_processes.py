@@ -83,6 +83,60 @@ report()
     assert {line["checks"]["fine"] for line in (parent, child, parent_again)} == {"ok"}
 
 
+def test_an_async_check_that_waits_for_a_name_does_not_keep_python_from_exiting():
+    """Event loops look names up on threads, which Python joins at its end."""
+    code = """
+import socket
+socket.getaddrinfo = lambda *_, **__: time.sleep(600)
+async def looks_up():
+    import asyncio
+    await asyncio.open_connection("store.internal", 80)
+registry.check(looks_up)
+report()
+"""
+    (line,) = run_python(SETUP + code)
+    assert json.loads(line)["checks"]["looks_up"] == "error"
+
+
+def test_with_gevent_async_checks_run_side_by_side():
+    """Though asyncio allows one running loop in a thread, which all greenlets share."""
+    code = """
+from gevent import monkey; monkey.patch_all()
+import asyncio
+"""
+    checks = """
+async def one(): await asyncio.sleep(0.1)
+async def two(): await asyncio.sleep(0.1)
+registry.check(one); registry.check(two)
+report()
+"""
+    (line,) = run_python(code + SETUP + checks)
+    shown = json.loads(line)["checks"]
+    assert (shown["one"], shown["two"]) == ("ok", "ok")
+
+
+def test_a_fork_does_not_inherit_a_result():
+    """With a time to live: the child asks for itself."""
+    code = """
+registry.remove("hangs")
+registry.check(lambda: checks.Debug(str(os.getpid())), name="process")
+runner = CheckRunner(
+    registry, timeout_s=5, ttl_s=600, failed_level=30, silenced=(), on_report=None
+)
+def told():
+    print(runner.report().details["process"]["messages"]["process"], os.getpid(), flush=True)
+told()
+child = os.fork()
+if not child:
+    told()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    for line in run_python(SETUP + code):
+        told, process = line.split()
+        assert told == process
+
+
 @pytest.mark.parametrize("preheat", ["", "preheat"])
 def test_preloaded_workers_run_their_own_checks(preheat):
     """gunicorn --preload: each worker, forked from the loaded app, runs them by itself."""

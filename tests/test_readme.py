@@ -100,13 +100,14 @@ def test_the_code_runs(redis_url):
     with redis.Redis.from_url(redis_url) as client:
         namespace = {"client": client, "ping_search_engine": ping_search_engine}
         try:
-            first, version, checks, request_id, summary, logged = blocks("python")
+            first, version, checks, flask_app, request_id, summary, logged = blocks("python")
             exec(first, namespace)
             assert type(root.handlers[-1]).__name__ == "MozlogHandler"
             exec(version, namespace)
             exec(checks, namespace)
             report = namespace["dockerflow"].registry
             assert report.names == ("storage_reachable", "search", "sessions")
+            exec(flask_app, {"__name__": "readme"})
             exec(request_id, namespace)
             assert namespace["get_request_id"] is get_request_id
             exec(summary, namespace)
@@ -148,3 +149,32 @@ def test_the_quickstart_runs_on_real_servers(postgres_url, redis_url):
         assert after["status"] == "ok"
         assert after["checks"]["check_redis_connected"] == "ok"
         assert "<li>Ada</li></ul><p>Visits: 1</p>" in curl("curl localhost/?name=Ada", server.port)
+
+
+def test_the_flask_example_is_served_with_one_command(tmp_path, redis_url):
+    """README's command, step by step, but for the installation: migrate, then gunicorn."""
+    (command,) = blocks("shell")
+    _install, migrate, serve = command.split(" && ")
+    assert migrate == ".venv/bin/flask --app examples.flask_app db upgrade"
+    assert serve == ".venv/bin/gunicorn 'examples.flask_app:create_app()'\n"
+    environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'notes'}", "REDIS_URL": redis_url}
+    subprocess.run(
+        [sys.executable, "-m", *migrate.removeprefix(".venv/bin/").split()],
+        cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True,
+    )  # fmt: skip
+    with gunicorn_server("examples.flask_app:create_app()", **environment) as server:
+        page = json.loads(curl("curl localhost/", server.port))
+        shown = json.loads(curl("curl localhost/__heartbeat__", server.port))
+        log = server.stop()
+    assert (page["notes"], page["visits"]) == ([], 1)
+    assert shown == {
+        "status": "ok",
+        "checks": {
+            "check_database_connected": "ok",
+            "check_redis_connected": "ok",
+            "check_migrations_applied": "ok",
+            "notes_fit": "ok",
+        },
+        "details": {},
+    }
+    assert json.loads(log.splitlines()[-1])["Fields"]["rid"] == page["request_id"]

@@ -9,7 +9,7 @@ from ..extras import extra
 from ..masking import describe
 from .ids import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION
 from .messages import CheckMessage, Error
-from .pool import has_room
+from .pool import has_room, own_connections
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -60,10 +60,14 @@ def _ask(engine: Engine, bind: str) -> list[CheckMessage]:
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
         from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     try:
+        if hasattr(engine, "sync_engine"):
+            text = f"{bind}The database is an asyncio engine: pass a synchronous one"
+            return [Error(text, id=ERROR_SQLALCHEMY_EXCEPTION)]
         pool = getattr(engine, "pool", None)
         if pool is not None and not has_room(pool):
             return [_exhausted(bind, pool.status())]
-        _select_1(engine)
+        with own_connections(engine) as asked:
+            _select_1(asked)
     except DBAPIError as error:
         return [Error(f"{bind}DB-API error: {describe(error)}", id=ERROR_DB_API_EXCEPTION)]
     except PoolTimeoutError as error:

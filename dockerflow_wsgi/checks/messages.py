@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..masking import mask_credentials
+
 DEBUG = 10
 INFO = 20
 WARNING = 30
@@ -64,10 +66,10 @@ class CheckMessage:
         subject = "?" if self.obj is None else self.obj
         identifier = f"({self.id}) " if self.id else ""
         hint = f"\n\tHINT: {self.hint}" if self.hint else ""
-        return f"{subject}: {identifier}{self.msg}{hint}"
+        return mask_credentials(f"{subject}: {identifier}{self.msg}{hint}")
 
     def __repr__(self) -> str:
-        return (
+        return mask_credentials(
             f"<{type(self).__name__}: level={self.level!r}, msg={self.msg!r}, "
             f"hint={self.hint!r}, obj={self.obj!r}, id={self.id!r}>"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -12,12 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..faults import traceback_of
 from ..masking import describe, mask_credentials, text_of
+from .coroutine import run_coroutine
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_RETURNED_NO_MESSAGE
 from .messages import CheckMessage, Error
 
 if TYPE_CHECKING:
     CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
 
+_MAX_MESSAGES = 1000
+_MAX_LENGTH = 16_384  # characters of a text; masking a longer one would take too long
 _MAX_SHOWN = 200  # characters of a value that is no message
 
 
@@ -54,7 +56,10 @@ def call_check(
     try:
         with context():
             for item in _items(function()):
-                messages.append(_message(item))  # noqa: PERF401 - those before a raise are kept
+                if len(messages) == _MAX_MESSAGES:
+                    messages.append(_no_message(f"more than {_MAX_MESSAGES} messages"))
+                    break
+                messages.append(_message(item))
     except (Exception, survives) as error:  # noqa: BLE001 - it is what the report is about
         text = f"{type(error).__name__}: {describe(error)}"
         messages.append(Error(text, id=ERROR_CHECK_RAISED))
@@ -64,7 +69,7 @@ def call_check(
 
 def _items(returned: Any) -> Iterator[object]:
     if inspect.isawaitable(returned) or inspect.isasyncgen(returned):
-        returned = asyncio.run(_awaited(returned))
+        returned = run_coroutine(_awaited(returned))
     if returned is None:
         return
     if isinstance(returned, Iterable) and not isinstance(returned, (str, bytes, dict)):
@@ -82,9 +87,13 @@ async def _awaited(returned: Any) -> Any:
 def _message(item: object) -> CheckMessage:
     if isinstance(item, CheckMessage):
         return _cleaned(item)
+    return _no_message(f"{_shown(item)}, which is no CheckMessage")
+
+
+def _no_message(returned: str) -> Error:
     return Error(
-        f"The check returned {_shown(item)}, which is no CheckMessage: return a list of "
-        "Debug, Info, Warning, Error or Critical, empty if all is well",
+        f"The check returned {returned}: return a list of Debug, Info, Warning, Error or "
+        "Critical, empty if all is well",
         id=ERROR_CHECK_RETURNED_NO_MESSAGE,
     )
 
@@ -92,11 +101,21 @@ def _message(item: object) -> CheckMessage:
 def _cleaned(message: CheckMessage) -> CheckMessage:
     """Copy a message with its texts made real text, without credentials."""
     clean = copy.copy(message)  # not replace(): a subclass may have another __init__
+    level = message.default_level if message.level is None else int(message.level)
+    object.__setattr__(clean, "level", level)
     for name in ("msg", "hint", "id"):
         value = getattr(message, name)
         if value is not None:
-            object.__setattr__(clean, name, mask_credentials(text_of(value)))
+            object.__setattr__(clean, name, mask_credentials(_shortened(text_of(value))))
     return clean
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _MAX_LENGTH:
+        return text
+    # Not within a word: half a URL would show its password.
+    whole_words = text[:_MAX_LENGTH].rpartition(" ")[0]
+    return f"{whole_words}... ({len(text)} characters)"
 
 
 def _shown(item: object) -> str:

@@ -1,13 +1,16 @@
-"""Whether a connection pool has a connection to give."""
+"""Borrowing a connection from an engine's pool without harm to the app."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .deadline import seconds_left
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
     from sqlalchemy.pool import Pool
 
 _POLL_S = 0.02
@@ -30,10 +33,38 @@ def has_room(pool: Pool) -> bool:
         return True
     give_up_s = time.monotonic() + left_s / 2
     while _is_full(pool):
-        if time.monotonic() >= give_up_s:
+        wait_s = min(_POLL_S, give_up_s - time.monotonic())
+        if wait_s <= 0:
             return False
-        time.sleep(_POLL_S)
+        time.sleep(wait_s)
     return True
+
+
+@contextmanager
+def own_connections(engine: Engine) -> Iterator[Engine]:
+    """Make an engine whose connections are not the app's.
+
+    SQLite's in-memory databases live in pools that give every thread the same connection, or
+    drop the connections of old threads for that of a new one: to borrow one would end the
+    app's transaction, or lose its database.
+
+    Args:
+        engine: The app's engine.
+
+    Yields:
+        An engine with a pool of its own in these cases; else the app's.
+    """
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+    if not isinstance(getattr(engine, "pool", None), (SingletonThreadPool, StaticPool)):
+        yield engine
+        return
+    own = Engine(engine.pool.recreate(), engine.dialect, engine.url)
+    try:
+        yield own
+    finally:
+        own.dispose()
 
 
 def _is_full(pool: Pool) -> bool:

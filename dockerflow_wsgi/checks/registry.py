@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .outcome import CheckContext
 
+    Runs = dict[tuple[int, CheckContext], Run]
     CheckFunction = Callable[[], Any]
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -25,6 +26,7 @@ class RegisteredCheck:
     Args:
         name: Its name in the registry.
         function: What is called, without arguments.
+        runs: The runs of this name that are under way.
 
     Attributes:
         name: Its name in the registry.
@@ -33,12 +35,12 @@ class RegisteredCheck:
 
     __slots__ = ("_runs", "function", "name")
 
-    def __init__(self, name: str, function: CheckFunction) -> None:
+    def __init__(self, name: str, function: CheckFunction, runs: Runs) -> None:
         self.name = name
         self.function = function
         # By process, for a fork copies the run, but not the thread that would end it.
         # setdefault() and pop() are atomic: no lock that a fork could leave locked.
-        self._runs: dict[tuple[int, CheckContext], Run] = {}
+        self._runs = runs
 
     def run(self, context: CheckContext, deadline_s: float | None) -> tuple[Run, bool]:
         """Join the run that is under way, or make a new one.
@@ -50,7 +52,7 @@ class RegisteredCheck:
                 for as long as it takes.
 
         Returns:
-            The run, and whether it is new: then the caller has to start it.
+            The run, which the caller has to start, and whether it is new.
         """
         key = (os.getpid(), context)
         forget = partial(self._runs.pop, key, None)
@@ -73,10 +75,11 @@ class CheckRegistry:
         ['storage_reachable']
     """
 
-    __slots__ = ("_checks", "version")
+    __slots__ = ("_checks", "_runs", "version")
 
     def __init__(self) -> None:
         self._checks: dict[str, RegisteredCheck] = {}
+        self._runs: dict[str, Runs] = {}  # outlive their check: it may be registered again
         self.version = 0  #: Grows whenever a check comes or goes.
 
     @overload
@@ -154,11 +157,12 @@ class CheckRegistry:
 
     def _add(self, function: CheckFunction, name: str | None) -> None:
         if not callable(function):
-            raise TypeError(f"a check must be a function, not {function!r}")
+            raise TypeError(f"a check must be a function, not a {type(function).__name__}")
         name = name or getattr(function, "__name__", None)
         if not isinstance(name, str):
-            raise TypeError(f"{function!r} has no __name__ of its own: register it with name=...")
-        new = RegisteredCheck(name, function)
+            kind = type(function).__name__
+            raise TypeError(f"a {kind} has no __name__ of its own: register it with name=...")
+        new = RegisteredCheck(name, function, self._runs.setdefault(name, {}))
         registered = self._checks.setdefault(name, new)
         if registered is new:
             self.version += 1

@@ -39,6 +39,7 @@ class Run:
 
     __slots__ = (
         "_call",
+        "_claim",
         "_deadline_s",
         "_done",
         "_on_done",
@@ -68,14 +69,28 @@ class Run:
         self._deadline_s = deadline_s
         self._on_done = on_done
         self._variables = contextvars.copy_context()  # the check sees the prober's request ID
+        self._claim = threading.Lock()
         self._done = threading.Event()
         self._thread_id: int | None = None
 
     def start(self) -> None:
-        """Start the check on a thread of its own, which never keeps the process alive.
+        """Start the check, once, on a thread of its own, which never keeps the process alive.
 
         Where no thread can be had, the check has run in line when this returns.
         """
+        if self._claim.acquire(blocking=False):
+            try:
+                self._start_thread()
+            except BaseException:
+                self._claim.release()  # a signal came: the next heartbeat starts it
+                raise
+
+    def run_in_line(self) -> None:
+        """Run the check, once, on the caller's thread; `SystemExit` counts as any exception."""
+        if self._claim.acquire(blocking=False):
+            self._variables.run(self._execute, SystemExit)
+
+    def _start_thread(self) -> None:
         thread = threading.Thread(
             target=self._variables.run,
             args=(self._execute, BaseException),
@@ -85,11 +100,7 @@ class Run:
         try:
             thread.start()
         except RuntimeError:
-            self.run_in_line()
-
-    def run_in_line(self) -> None:
-        """Run the check on the caller's thread; `SystemExit` counts as any exception."""
-        self._variables.run(self._execute, SystemExit)
+            self._variables.run(self._execute, SystemExit)
 
     def wait(self, timeout_s: float | None) -> Outcome | None:
         """Wait until the check is done.

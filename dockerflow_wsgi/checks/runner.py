@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,8 +26,17 @@ logger = logging.getLogger("dockerflow_wsgi.checks")
 
 class _Cached(NamedTuple):
     report: HeartbeatReport
+    process_id: int
     registry_version: int
     expires_s: float
+
+    def is_valid(self, registry_version: int) -> bool:
+        """Tell whether the report is young, of this process, and of all checks."""
+        return (
+            self.process_id == os.getpid()
+            and self.registry_version == registry_version
+            and time.monotonic() < self.expires_s
+        )
 
 
 class CheckRunner:
@@ -82,14 +92,15 @@ class CheckRunner:
         """
         version = self._registry.version
         cached = self._cached
-        if cached and cached.registry_version == version and time.monotonic() < cached.expires_s:
+        if cached is not None and cached.is_valid(version):
             return cached.report
         results = tuple(self._results())
         report = HeartbeatReport(results, self._failed_level)
         if self._ttl_s > 0:
-            self._cached = _Cached(report, version, time.monotonic() + self._ttl_s)
+            expires_s = time.monotonic() + self._ttl_s
+            self._cached = _Cached(report, os.getpid(), version, expires_s)
         for result in results:
-            _log(result)
+            call_hook("Logging a check", _log, result, instead=None)
         if self._on_report is not None:
             call_hook("on_heartbeat", self._on_report, report, instead=None)
         return report
@@ -99,14 +110,12 @@ class CheckRunner:
             return [self._in_line(*check.run(self._context, None)) for check in self._registry]
         deadline_s = time.monotonic() + self._timeout_s
         runs = [check.run(self._context, deadline_s) for check in self._registry]
-        for run, is_new in runs:
-            if is_new:
-                run.start()
+        for run, _ in runs:
+            run.start()
         return [self._by_deadline(run, is_new, deadline_s) for run, is_new in runs]
 
     def _in_line(self, run: Run, is_new: bool) -> CheckResult:
-        if is_new:
-            run.run_in_line()
+        run.run_in_line()
         return self._result(run, run.wait(None), is_new)
 
     def _by_deadline(self, run: Run, is_new: bool, deadline_s: float) -> CheckResult:

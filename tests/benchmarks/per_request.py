@@ -98,13 +98,13 @@ class Variant:
     parts: int = 1
 
 
-def plain_app(environ, start_response):  # noqa: ARG001
+def plain_app(environ, start_response):
     headers = [("Content-Type", "text/plain"), ("Content-Length", "5"), ("X-Frame-Options", "DENY")]
     start_response("200 OK", headers)
     return [BODY]
 
 
-def streaming_app(environ, start_response):  # noqa: ARG001
+def streaming_app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return (CHUNK for _ in range(CHUNKS))
 
@@ -178,7 +178,7 @@ def verify(label: str, variant: Variant) -> None:
     assert logged == [variant.path] * bool(variant.formatter), (label, logged)
 
 
-def start_response(status, headers, exc_info=None):  # noqa: ARG001
+def start_response(status, headers, exc_info=None):
     return write
 
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 from servers import PASSWORD
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.dialects import mysql, oracle, postgresql, sqlite
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, StaticPool
 from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
@@ -169,3 +169,30 @@ def test_the_question_has_the_dialects_own_form(dialect, statement):
 
     assert check_database_connected(Engine()) == []
     assert sent == [statement]
+
+
+def test_an_in_memory_database_is_left_alone(make_engine):
+    """Neither is a transaction of the app's ended, nor its database dropped for want of room."""
+    shared = make_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    own = make_engine("sqlite://")
+    app = DockerflowMiddleware(hello)
+    app.init_check(check_database_connected, shared, name="shared")
+    app.init_check(check_database_connected, own, name="own")
+    with shared.connect() as one, own.connect() as two:
+        for connection in (one, two):
+            connection.execute(text("CREATE TABLE t (x)"))
+            connection.execute(text("INSERT INTO t VALUES (1)"))
+        for _ in range(20):
+            assert request(app, "/__heartbeat__").status == "200 OK"
+        for connection in (one, two):
+            assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 1
+
+
+def test_an_asyncio_engine_is_told(make_engine):
+    """It cannot be asked from a thread."""
+    engine = SimpleNamespace(sync_engine=make_engine("sqlite://"))
+    (message,) = check_database_connected(engine)
+    assert message.id == "dockerflow.health.E009"
+    assert "asyncio" in message.msg

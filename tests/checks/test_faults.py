@@ -79,6 +79,22 @@ def redis_refuses_the_password(_):
 
 
 @contextlib.contextmanager
+def redis_without_hello(_):
+    """It does not know the command that brings the password, and repeats its arguments."""
+    options = ("--requirepass", PASSWORD, "--rename-command", "HELLO", "")
+    with redis_server(*options) as server, redis_client(server.url, protocol=3) as given:
+        yield given
+
+
+@contextlib.contextmanager
+def redis_without_auth(_):
+    """The same with the older command."""
+    options = ("--requirepass", PASSWORD, "--rename-command", "AUTH", "")
+    with redis_server(*options) as server, redis_client(server.url, protocol=2) as given:
+        yield given
+
+
+@contextlib.contextmanager
 def redis_without_tls(_):
     """The client speaks TLS to a plain port, which waits for the end of a line."""
     soon = {"socket_timeout": DEADLINE_S / 4, "retry": Retry(NoBackoff(), 0)}
@@ -285,6 +301,8 @@ FAULTS = {
     redis_stopped: {E002},
     redis_killed: {NO_REDIS},
     redis_refuses_the_password: {NO_REDIS},
+    redis_without_hello: {checks.ERROR_REDIS_EXCEPTION},
+    redis_without_auth: {checks.ERROR_REDIS_EXCEPTION},
     redis_without_tls: {NO_REDIS},
     redis_refused: {NO_REDIS},
     redis_not_resolved: {NO_REDIS},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
@@ -438,3 +440,112 @@ def test_a_check_may_register_another_one(registry):
     runner = make_runner(registry)
     assert runner.report().checks == {"registers": "ok"}
     assert runner.report().checks == {"registers": "ok", "new": "ok"}
+
+
+def test_a_level_that_a_subclass_lost_is_its_classes(registry):
+    """A message class of one's own may forget to call its parent."""
+
+    @dataclass(frozen=True)
+    class Own(checks.Critical):
+        extra: str = ""
+
+        def __post_init__(self):
+            pass
+
+    assert run(lambda: Own("x")).level == checks.CRITICAL
+
+
+def test_a_huge_text_is_shortened_between_words():
+    """So that masking it does not outlast the deadline, and no half of a URL is shown."""
+    url = "redis://:s3cr3t" + "x" * 20_000 + "@h"
+    found = run(lambda: checks.Error("word " * 2000 + url)).messages[0]
+    assert found.msg.endswith(f"word... ({len('word ' * 2000 + url)} characters)")
+    assert "s3cr3t" not in found.msg
+
+
+def test_an_endless_generator_is_stopped():
+    """It would fill the memory."""
+
+    def endless():
+        while True:
+            yield W1
+
+    messages = run(endless).messages
+    assert len(messages) == 1001
+    assert "more than 1000 messages" in messages[-1].msg
+
+
+def test_a_log_handler_that_raises_does_not_fail_the_heartbeat(listen):
+    """The report is made all the same."""
+    faults = listen("dockerflow_wsgi")
+
+    class Full(logging.Handler):
+        def handle(self, record):
+            raise OSError("log disk full")
+
+    handler = Full()
+    logger = logging.getLogger("dockerflow_wsgi.checks")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        assert run(lambda: W1).status == "warning"
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+    assert "log disk full" in faults[0].exc_text
+
+
+def test_a_run_that_a_signal_kept_from_starting_is_started_by_the_next_heartbeat(
+    registry, monkeypatch
+):
+    """It must not be taken for one that is still running."""
+    start = threading.Thread.start
+
+    def interrupted(_thread):
+        raise KeyboardInterrupt
+
+    registry.check(lambda: W1, name="one")
+    registry.check(lambda: W2, name="two")
+    runner = make_runner(registry)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.report()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert runner.report().checks == {"one": "warning", "two": "warning"}
+
+
+def test_a_check_registered_again_while_it_hangs_is_not_started_again(registry, hanging):
+    """Its run goes on under the same name."""
+    runner = make_runner(registry, timeout_s=DEADLINE_S)
+    runner.report()
+    for _ in range(3):
+        registry.remove("hangs")
+        registry.check(hanging, name="hangs")
+        assert "still running" in runner.report().results[0].messages[0].msg
+    assert hanging.calls == [1]
+
+
+def test_checks_of_another_context_are_other_runs(registry, hanging):
+    """Each app's context is its own; the check runs within it."""
+    entered = []
+
+    @contextlib.contextmanager
+    def context():
+        entered.append(1)
+        yield
+
+    make_runner(registry, timeout_s=DEADLINE_S).report()
+    make_runner(registry, timeout_s=DEADLINE_S, context=context).report()
+    assert hanging.calls == [1, 1]
+    assert entered == [1]
+
+
+def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(registry):
+    """As if the check itself had raised."""
+
+    def broken():
+        raise RuntimeError("no app")
+
+    registry.check(list, name="one")
+    (result,) = make_runner(registry, context=broken).report().results
+    assert result.messages[0].msg == "RuntimeError: no app"

@@ -587,7 +587,6 @@ def test_a_stream_sees_its_request_in_every_chunk(app, summaries):
 
 def test_async_views_work(app, summaries):
     """In the thread in which Flask runs them the request's ID is the same."""
-    pytest.importorskip("asgiref")
 
     @app.route("/async")
     async def view():

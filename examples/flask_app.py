@@ -1,0 +1,75 @@
+"""A Flask application factory that complies with Dockerflow.
+
+    flask --app examples.flask_app db upgrade -d examples/flask_migrations
+    gunicorn 'examples.flask_app:create_app()'
+
+The notes are kept in SQLite beside this file; the environment variable DATABASE_URL names
+another database, and REDIS_URL a Redis that counts the visits.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+from flask import Flask, g, request
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+
+from dockerflow_wsgi.flask import Dockerflow, checks
+from dockerflow_wsgi.logging import MozlogHandler
+
+HERE = Path(__file__).parent
+
+db = SQLAlchemy()
+migrate = Migrate(db=db, directory=str(HERE / "flask_migrations"))
+
+
+class Note(db.Model):
+    """A note."""
+
+    id = db.Column(db.Integer, primary_key=True)
+    text = db.Column(db.String(200), nullable=False)
+
+
+def redis_client():
+    """Return a client, or None without REDIS_URL. The timeouts keep a request from hanging."""
+    if not os.environ.get("REDIS_URL"):
+        return None
+    from redis import Redis  # noqa: PLC0415 - needed only where there is a Redis
+
+    return Redis.from_url(os.environ["REDIS_URL"], socket_connect_timeout=2, socket_timeout=2)
+
+
+def create_app():
+    """Make the app."""
+    logging.basicConfig(handlers=[MozlogHandler(name="notes")], level=logging.INFO)
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url()
+    db.init_app(app)
+    migrate.init_app(app)
+    redis = redis_client()
+    dockerflow = Dockerflow(app, db=db, redis=redis, migrate=migrate, version_path=HERE)
+
+    @dockerflow.check
+    def notes_fit():
+        """Warn when there are too many notes; runs in the app's context."""
+        if db.session.query(Note).count() > 1000:
+            return [checks.Warning("More than 1,000 notes", id="notes.W001")]
+        return []
+
+    @app.route("/", methods=["GET", "POST"])
+    def notes():
+        if request.method == "POST":
+            db.session.add(Note(text=request.form["text"]))
+            db.session.commit()
+        visits = redis.incr("notes") if redis else None
+        texts = db.session.scalars(db.select(Note.text).order_by(Note.id)).all()
+        return {"notes": texts, "request_id": g.request_id, "visits": visits}
+
+    return app
+
+
+def database_url():
+    """Return the database's URL, with the driver that is installed for PostgreSQL."""
+    url = os.environ.get("DATABASE_URL") or f"sqlite:///{HERE / 'notes.sqlite3'}"
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -1,0 +1,9 @@
+"""Tells Alembic which database to migrate: that of the current Flask app."""
+
+from alembic import context
+from flask import current_app
+
+with current_app.extensions["migrate"].db.engine.connect() as connection:
+    context.configure(connection)
+    with context.begin_transaction():
+        context.run_migrations()
