@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from . import request_id as request_ids
 from . import summary
@@ -20,6 +20,7 @@ from .checks import (
     check_migrations_applied,
     check_redis_connected,
 )
+from .checks.registry import RegistersChecks
 from .checks.runner import CheckRunner
 from .config import Settings, environment_source, keyword_source, read_settings
 from .endpoints import (
@@ -49,10 +50,8 @@ if TYPE_CHECKING:
     from .summary import SummaryExtra
     from .version import VersionCallback
 
-F = TypeVar("F", bound="Callable[..., Any]")
 
-
-class DockerflowMiddleware:
+class DockerflowMiddleware(RegistersChecks):
     """Answers Dockerflow's endpoints in front of a WSGI app, and logs every request.
 
     ``/__version__``, ``/__heartbeat__`` and ``/__lbheartbeat__`` are answered before the
@@ -168,44 +167,6 @@ class DockerflowMiddleware:
             exchange.end()
             raise
         return watch(iterable, exchange)
-
-    @overload
-    def check(self, func: F, name: str | None = None) -> F: ...
-
-    @overload
-    def check(self, func: None = None, name: str | None = None) -> Callable[[F], F]: ...
-
-    def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
-        """Register a check; see `CheckRegistry.check`.
-
-        Args:
-            func: The check: a function without arguments that returns messages.
-            name: Its name; by default the function's.
-
-        Returns:
-            The function itself, or a decorator that returns it.
-
-        Raises:
-            TypeError: ``func`` cannot be called, or has no name and none was given.
-            ValueError: Another function has that name.
-        """
-        if func is None:
-            return self.registry.check(name=name)
-        return self.registry.check(func, name)
-
-    def init_check(self, check: Callable[..., Any], obj: object, name: str | None = None) -> None:
-        """Register a check that is called with an object; see `CheckRegistry.init_check`.
-
-        Args:
-            check: A function of that object.
-            obj: The object.
-            name: The check's name; by default the function's.
-
-        Raises:
-            TypeError: ``check`` cannot be called, or has no name and none was given.
-            ValueError: Another function has that name, or this one with another object.
-        """
-        self.registry.init_check(check, obj, name)
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
         """Ask a function for the version object in place of ``version.json``; a decorator.

@@ -172,6 +172,32 @@ class CheckRegistry:
             raise ValueError(mask_credentials(text))
 
 
+class RegistersChecks:
+    """Registers checks with the registry that it has.
+
+    Attributes:
+        registry: The registry.
+    """
+
+    registry: CheckRegistry
+
+    @overload
+    def check(self, func: F, name: str | None = None) -> F: ...
+
+    @overload
+    def check(self, func: None = None, name: str | None = None) -> Callable[[F], F]: ...
+
+    def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
+        """Register a check, a decorator; see `CheckRegistry.check`."""
+        return self.registry.check(name=name) if func is None else self.registry.check(func, name)
+
+    def init_check(
+        self, check: Callable[..., Any], obj: object, name: str | None = None, **options: object
+    ) -> None:
+        """Register a check that is called with an object; see `CheckRegistry.init_check`."""
+        self.registry.init_check(check, obj, name, **options)
+
+
 def _is_same(one: CheckFunction, other: CheckFunction) -> bool:
     if isinstance(one, partial) and isinstance(other, partial):
         return _parts(one) == _parts(other)

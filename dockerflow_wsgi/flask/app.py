@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ..checks import CheckRegistry
+from ..checks.registry import RegistersChecks
 from ..config import (
     Settings,
     Source,
@@ -37,7 +38,7 @@ with extra("flask"):
     from werkzeug.exceptions import InternalServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from flask import Flask
     from typing_extensions import Unpack
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from ..version import VersionCallback
 
 EXTENSION_KEY = "dockerflow"
-
-F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class HeartbeatFailure(InternalServerError):  # noqa: N818 - the published name
@@ -68,7 +67,7 @@ class DockerflowState:
     middleware: DockerflowMiddleware
 
 
-class Dockerflow:
+class Dockerflow(RegistersChecks):
     """Makes Flask apps comply with Dockerflow.
 
     One extension serves any number of apps, each with a state of its own; checks registered
@@ -85,6 +84,9 @@ class Dockerflow:
         **settings: The other settings; see `dockerflow_wsgi.config.Settings`. A setting ``x`` that
             is not given here is taken from the environment variable ``DOCKERFLOW_X``, from
             ``app.config["DOCKERFLOW_X"]`` or from ``app.config["DOCKERFLOW"]["x"]``.
+
+    Attributes:
+        registry: The checks, for all apps.
 
     Raises:
         ConfigurationError: Settings have wrong values; the text names them all.
@@ -110,7 +112,7 @@ class Dockerflow:
         given = {"silenced_checks": silenced_checks, "version_path": version_path, **settings}
         self._keywords = keyword_source(given)
         self._services = {"db": db, "redis": redis, "migrate": migrate}
-        self._registry = CheckRegistry()
+        self.registry = CheckRegistry()
         self._version_callback: VersionCallback | None = None
         self._middlewares: WeakSet[DockerflowMiddleware] = WeakSet()
         if app is not None:
@@ -135,7 +137,7 @@ class Dockerflow:
         settings = read_settings([self._keywords, *_sources(app)])
         middleware = DockerflowMiddleware(
             app.wsgi_app,
-            registry=self._registry,
+            registry=self.registry,
             on_heartbeat=lambda report: self._send_signal(app, report),
             check_context=app.app_context,
             **self._services,
@@ -148,44 +150,6 @@ class Dockerflow:
             middleware.version_callback(self._version_callback)
         if not settings.disabled:
             self._connect(app, settings)
-
-    @overload
-    def check(self, func: F, name: str | None = None) -> F: ...
-
-    @overload
-    def check(self, func: None = None, name: str | None = None) -> Callable[[F], F]: ...
-
-    def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
-        """Register a check, a decorator; see `dockerflow_wsgi.CheckRegistry.check`.
-
-        Args:
-            func: The check: a function without arguments that returns messages.
-            name: Its name; by default the function's.
-
-        Returns:
-            The function itself, or a decorator that returns it.
-
-        Raises:
-            TypeError: ``func`` cannot be called, or has no name and none was given.
-            ValueError: Another function has that name.
-        """
-        if func is None:
-            return self._registry.check(name=name)
-        return self._registry.check(func, name)
-
-    def init_check(self, check: Callable[..., Any], obj: object, name: str | None = None) -> None:
-        """Register a check that is called with an object.
-
-        Args:
-            check: A function of that object.
-            obj: The object.
-            name: The check's name; by default the function's.
-
-        Raises:
-            TypeError: ``check`` cannot be called, or has no name and none was given.
-            ValueError: Another function has that name, or this one with another object.
-        """
-        self._registry.init_check(check, obj, name)
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
         """Ask a function for the version object in place of ``version.json``; a decorator.
