@@ -183,7 +183,7 @@ def nested_source(values_by_name: object, place: str) -> Source:
     """
     if not isinstance(values_by_name, Mapping):
         kind = type(values_by_name).__name__
-        return Source({}, str, (f"{place} is a {kind}: expected a dict of settings",))
+        return Source({}, str, (f"{place} is of type {kind}: expected a dict of settings",))
     problems = [
         f"{place}[{key!r}] is no setting{_nearest(str(key))}"
         for key in values_by_name

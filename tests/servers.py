@@ -105,7 +105,7 @@ def postgres_server():
             running.signal(signal.SIGCONT)
             server.cleanup()
         else:  # killed by a test: its own clean-up would fail
-            atexit.unregister(server._cleanup)  # noqa: SLF001
+            atexit.unregister(server._cleanup)
             shutil.rmtree(server.pgdata)
 
 

@@ -154,7 +154,7 @@ def test_the_quickstart_runs_on_real_servers(postgres_url, redis_url):
 def test_the_flask_example_is_served_with_one_command(tmp_path, redis_url):
     """README's command, step by step, but for the installation: migrate, then gunicorn."""
     (command,) = blocks("shell")
-    _install, migrate, serve = command.split(" && ")
+    _make, _install, migrate, serve = command.split(" && ")
     assert migrate == ".venv/bin/flask --app examples.flask_app db upgrade"
     assert serve == ".venv/bin/gunicorn 'examples.flask_app:create_app()'\n"
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'notes'}", "REDIS_URL": redis_url}

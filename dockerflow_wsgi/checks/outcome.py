@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..faults import traceback_of
+from ..faults import call_hook, traceback_of
 from ..masking import describe, mask_credentials, text_of
 from .coroutine import run_coroutine
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_RETURNED_NO_MESSAGE
@@ -54,7 +54,7 @@ def call_check(
     """
     messages: list[CheckMessage] = []
     try:
-        with context():
+        with _entered(context):
             for item in _items(function()):
                 if len(messages) == _MAX_MESSAGES:
                     messages.append(_no_message(f"more than {_MAX_MESSAGES} messages"))
@@ -65,6 +65,17 @@ def call_check(
         messages.append(Error(text, id=ERROR_CHECK_RAISED))
         return Outcome(tuple(messages), traceback_of(error))
     return Outcome(tuple(messages))
+
+
+@contextmanager
+def _entered(context: CheckContext) -> Iterator[None]:
+    """Run in a context; what its end raises is no finding of the check."""
+    stack = ExitStack()
+    stack.enter_context(context())
+    try:
+        yield
+    finally:
+        call_hook("Leaving the context of a check", stack.close, instead=None)
 
 
 def _items(returned: Any) -> Iterator[object]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from ..masking import describe
 from .ids import ERROR_CANNOT_CONNECT_REDIS, ERROR_REDIS_EXCEPTION, ERROR_REDIS_PING_FAILED
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 # neither package needs to be installed for the other one's client.
 _CLIENT_ERRORS = {"RedisError", "ValkeyError"}
 _NO_CONNECTION = {"ConnectionError", "TimeoutError"}
+
+_twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class RedisClient(Protocol):
@@ -41,7 +45,7 @@ def check_redis_connected(client: RedisClient) -> list[CheckMessage]:
         Exception: What the client raised, if it is no error of a Redis client.
     """
     try:
-        answer = client.ping()
+        answer = _without_retries(client).ping()
     except Exception as error:
         names = {base.__name__ for base in type(error).__mro__}
         if not names & _CLIENT_ERRORS:
@@ -54,6 +58,36 @@ def check_redis_connected(client: RedisClient) -> list[CheckMessage]:
     if not answer:
         return [Error(f"Redis answered PING with {answer!r}", id=ERROR_REDIS_PING_FAILED)]
     return []
+
+
+def _without_retries(client: Any) -> Any:
+    """Return a redis-py client's twin that tells an error at once.
+
+    The client of redis-py 6 and newer retries up to ten times, seconds apart: the heartbeat
+    would be over by then, and could only tell that the check was not done.
+    """
+    pool = getattr(client, "connection_pool", None)
+    retry = getattr(pool, "connection_kwargs", {}).get("retry")
+    if not getattr(retry, "_retries", 0) or type(pool).__name__ != "ConnectionPool":
+        return client  # it tells errors at once, or its pool is of a kind not to be rebuilt
+    if pool not in _twins:
+        _twins[pool] = _twin(client, pool)
+    return _twins[pool]
+
+
+def _twin(client: Any, pool: Any) -> Any:
+    keywords = {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if not name.startswith("maint_notifications")  # a twin has no need of them
+    }
+    try:
+        keywords["retry"] = copy.copy(keywords["retry"])
+        keywords["retry"].update_retries(0)
+        own_pool = type(pool)(connection_class=pool.connection_class, **keywords)
+        return type(client)(connection_pool=own_pool)
+    except Exception:  # noqa: BLE001 - a version that builds its clients otherwise
+        return client
 
 
 def _error(error: Exception, names: Collection[str]) -> CheckMessage:

@@ -34,13 +34,21 @@ from .globals import globals_class
 from .signals import heartbeat_failed, heartbeat_passed
 
 with extra("flask"):
-    from flask import g, got_request_exception, request, request_tearing_down
-    from werkzeug.exceptions import InternalServerError
+    from flask import (
+        Flask,
+        g,
+        got_request_exception,
+        has_request_context,
+        request,
+        request_started,
+        request_tearing_down,
+        session,
+    )
+    from werkzeug.exceptions import HTTPException, InternalServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flask import Flask
     from typing_extensions import Unpack
 
     from ..checks import HeartbeatReport
@@ -48,6 +56,7 @@ if TYPE_CHECKING:
     from ..version import VersionCallback
 
 EXTENSION_KEY = "dockerflow"
+GLOBALS_KEY = "dockerflow.flask.g"
 
 
 class HeartbeatFailure(InternalServerError):  # noqa: N818 - the published name
@@ -129,6 +138,8 @@ class Dockerflow(RegistersChecks):
             InitializedTwiceError: The app has a Dockerflow already.
             TypeError: An object is of a wrong kind.
         """
+        if not isinstance(app, Flask):
+            raise TypeError(f"app must be a Flask app, not a {type(app).__name__}")
         if EXTENSION_KEY in app.extensions:
             raise InitializedTwiceError(
                 f"the app {app.name!r} has a Dockerflow already: call init_app(app) once, or pass "
@@ -148,8 +159,10 @@ class Dockerflow(RegistersChecks):
         self._middlewares.add(middleware)
         if self._version_callback is not None:
             middleware.version_callback(self._version_callback)
+        request_ids = RequestIDSource(settings.request_id_header, trust=settings.trust_request_id)
+        app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, request_ids)
         if not settings.disabled:
-            self._connect(app, settings)
+            self._connect(app)
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
         """Ask a function for the version object in place of ``version.json``; a decorator.
@@ -174,7 +187,7 @@ class Dockerflow(RegistersChecks):
         Returns:
             The fields; here the user's ID as ``uid``.
         """
-        return {"uid": self.user_id() or ""}
+        return {"uid": call_hook("user_id", self.user_id, instead=None) or ""}
 
     def user_id(self) -> str | None:
         """Return the ID of the current request's user; may be overridden.
@@ -184,30 +197,34 @@ class Dockerflow(RegistersChecks):
             it); else ``None``.
         """
         user = g.get("_login_user")  # where Flask-Login keeps the user that it has loaded
-        is_authenticated = getattr(user, "is_authenticated", False)
-        if callable(is_authenticated):
-            is_authenticated = is_authenticated()
-        return str(user.get_id()) if is_authenticated else None
+        if user is None or user.is_anonymous:
+            return None
+        # To ask the user itself may send a query: a commit expires SQLAlchemy's objects.
+        known = session.get("_user_id") or user.get_id()
+        return None if known is None else str(known)
 
-    def _connect(self, app: Flask, settings: Settings) -> None:
-        request_ids = RequestIDSource(settings.request_id_header, trust=settings.trust_request_id)
-        app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, request_ids)
+    def _connect(self, app: Flask) -> None:
+        request_started.connect(_start, app)
         got_request_exception.connect(_note_failure, app)
         request_tearing_down.connect(self._add_to_summary, app)
 
     def _add_to_summary(self, _app: Flask, **_extra: object) -> None:
         fields_of_request = request.environ.get(SUMMARY_KEY)
-        if fields_of_request is not None:
+        is_a_copy = request.environ.get(GLOBALS_KEY) is not g._get_current_object()  # noqa: SLF001
+        if fields_of_request is not None and not is_a_copy:
             call_hook("summary_extra", self._extend, fields_of_request, instead=None)
 
     def _extend(self, fields_of_request: dict[str, Any]) -> None:
-        for name, value in self.summary_extra().items():
+        for name, value in (self.summary_extra() or {}).items():
             fields_of_request.setdefault(name, value)
 
     def _send_signal(self, app: Flask, report: HeartbeatReport) -> None:
         signal = heartbeat_failed if report.has_failed else heartbeat_passed
+        receivers = [] if signal.is_muted else list(signal.receivers_for(app))
+        if not receivers:
+            return
         with app.app_context():
-            for receiver in signal.receivers_for(app):
+            for receiver in receivers:
                 call_hook(
                     f"A receiver of {signal.name}",
                     lambda receiver=receiver: receiver(app, level=report.level, report=report),
@@ -216,15 +233,24 @@ class Dockerflow(RegistersChecks):
 
 
 def _sources(app: Flask) -> list[Source]:
-    root = app.root_path
+    root, nested = app.root_path, app.config.get("DOCKERFLOW")
     default = {"version_path": [os.path.dirname(root), root, "/app"]}
     return [
         environment_source(os.environ),
         prefixed_source(app.config, 'app.config["{}"]'),
-        nested_source(app.config.get("DOCKERFLOW", {}), 'app.config["DOCKERFLOW"]'),
+        nested_source({} if nested is None else nested, 'app.config["DOCKERFLOW"]'),
         Source(default, "the default of {}".format),
     ]
 
 
+def _start(_app: Flask, **_extra: object) -> None:
+    # Copies of the context (copy_current_request_context) have a "g" of their own.
+    request.environ[GLOBALS_KEY] = g._get_current_object()  # noqa: SLF001
+    request.environ.pop(FAILURE_KEY, None)  # of a try before this one
+
+
 def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
-    request.environ[FAILURE_KEY] = describe(exception)
+    # Some extensions send the signal for a 404 too, or outside of any request.
+    code = exception.code if isinstance(exception, HTTPException) else None
+    if has_request_context() and (code is None or code >= 500):
+        request.environ[FAILURE_KEY] = describe(exception)

@@ -133,3 +133,16 @@ def test_an_error_that_is_none_of_redis_is_the_checks():
     """It is not hidden behind a Redis error."""
     with pytest.raises(ZeroDivisionError):
         check_redis_connected(Client(ZeroDivisionError()))
+
+
+def test_a_client_that_retries_is_asked_without_its_retries(redis_url):
+    """By a twin with one connection of its own, made once; the client stays as it is."""
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with redis.Redis(port=port, client_name="app") as client:
+        retries = client.get_retry()._retries
+        assert retries > 0
+        for _ in range(5):
+            assert check_redis_connected(client) == []
+        assert client.get_retry()._retries == retries
+        connections = [one for one in client.client_list() if one["name"] == "app"]
+        assert len(connections) == 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
+import threading
+import weakref
 
 import pytest
 import redis
@@ -12,6 +15,7 @@ from flask import (
     Flask,
     Response,
     abort,
+    copy_current_request_context,
     current_app,
     g,
     got_request_exception,
@@ -24,7 +28,7 @@ from flask_migrate import Migrate, init, stamp, upgrade
 from flask_redis import FlaskRedis
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine
-from werkzeug.exceptions import InternalServerError
+from werkzeug.exceptions import InternalServerError, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
@@ -436,14 +440,46 @@ def test_a_user_that_raises_hurts_nothing(login_app, summaries, listen):
         def get_id(self):
             raise LookupError("detached")
 
-    login_app.login_manager.user_loader(lambda _id: Detached())
+    login_app.login_manager.request_loader(lambda _request: Detached())
     login_app.add_url_rule("/asks", view_func=lambda: str(current_user.is_active))
+    Dockerflow(login_app)
+    assert login_app.test_client().get("/asks").text == "True"
+    assert summaries[0].uid == ""
+    assert "detached" in faults[0].exc_text
+
+
+def test_the_uid_costs_no_query(login_app, summaries):
+    """A commit expires SQLAlchemy's user; the session knows the ID all the same."""
+
+    class Expired(User):
+        def get_id(self):
+            raise AssertionError("this would be a query")
+
+    Dockerflow(login_app)
+    login_app.add_url_rule("/asks", view_func=lambda: str(current_user.is_active))
+    login_app.login_manager.user_loader(lambda _id: Expired())
+    client = login_app.test_client()
+    client.get("/login")
+    client.get("/asks")
+    assert summaries[1].uid == "7"
+
+
+def test_a_copied_context_does_not_spoil_the_uid(login_app, summaries):
+    """Flask's pattern for threads ends a context of its own, with an empty ``g``."""
+
+    @login_app.route("/threaded")
+    def threaded():
+        assert current_user.is_authenticated
+        thread = threading.Thread(target=copy_current_request_context(lambda: None))
+        thread.start()
+        thread.join()
+        return ""
+
     Dockerflow(login_app)
     client = login_app.test_client()
     client.get("/login")
-    assert client.get("/asks").text == "True"
-    assert summaries[1].uid == ""
-    assert "detached" in faults[0].exc_text
+    client.get("/threaded")
+    assert summaries[1].uid == "7"
 
 
 def test_summary_extra_and_user_id_can_be_overridden(app, summaries):
@@ -554,6 +590,69 @@ def test_aborts_are_plain_answers(app, summaries):
     app.add_url_rule("/busy", view_func=lambda: abort(503))
     _response, summary = summary_of(app, summaries, "/busy")
     assert (summary.levelno, summary.errno) == (logging.INFO, 503)
+
+
+def test_the_signal_of_an_exception_may_come_from_anywhere(app, summaries, listen):
+    """Outside of a request, and for a 404: neither is a failure of a request."""
+
+    @app.route("/missing")
+    def missing():
+        got_request_exception.send(app, exception=NotFound())
+        return abort(404)
+
+    Dockerflow(app)
+    with app.app_context():
+        got_request_exception.send(app, exception=ValueError("job failed"))
+    app.test_client().get("/missing")
+    assert [(record.levelno, record.errno) for record in summaries] == [(logging.INFO, 0)]
+
+
+def test_an_app_without_the_extension_is_left_alone(app, summaries):
+    """Its signals are its own."""
+    Dockerflow(make_app())
+    assert app.test_client().get("/raises").status_code == 500
+    assert len(summaries) == 0
+
+
+def test_a_teardown_that_raises_is_no_finding_of_a_check(app, listen):
+    """It is logged; the check's own result stands."""
+    faults = listen("dockerflow_wsgi")
+    app.teardown_appcontext(lambda _error: g.never_set.close())
+    Dockerflow(app).check(list, name="fine")
+    assert heartbeat(app).json["checks"] == {"fine": "ok"}
+    assert "never_set" in faults[0].exc_text
+
+
+def test_an_apps_own_class_of_g_stays_its_base(app):
+    """With the request's ID on top."""
+
+    class Own(app.app_ctx_globals_class):
+        mine = "mine"
+
+    app.app_ctx_globals_class = Own
+    Dockerflow(app, request_id_header="X-Trace", trust_request_id=True)
+    with app.test_request_context(headers={"X-Trace": "t-1"}):
+        assert (g.mine, g.request_id) == ("mine", "t-1")
+
+
+def test_apps_are_not_kept_alive():
+    """Factories make many in tests, with one extension."""
+    dockerflow = Dockerflow()
+    dropped = []
+    for _ in range(3):
+        app = make_app()
+        dockerflow.init_app(app)
+        heartbeat(app)
+        dropped.append(weakref.ref(app))
+        del app
+    gc.collect()
+    assert sum(one() is not None for one in dropped) <= 1
+
+
+def test_what_is_no_app_is_refused():
+    """The text says what was given."""
+    with pytest.raises(TypeError, match="app must be a Flask app, not a str"):
+        Dockerflow("acme")
 
 
 def test_another_extension_that_hooks_exceptions_gets_them_too(app, summaries):
@@ -710,13 +809,13 @@ def test_wrong_configuration_is_reported_together():
 
 def test_a_nested_configuration_that_is_no_dict_is_refused():
     """The text says what it is."""
-    with pytest.raises(ConfigurationError, match=r'app.config\["DOCKERFLOW"\] is a str: expected'):
+    with pytest.raises(ConfigurationError, match=r'app.config\["DOCKERFLOW"\] is of type str'):
         Dockerflow(make_app(DOCKERFLOW="heartbeat_ttl=3"))
 
 
 def test_none_in_the_configuration_counts_as_unset_but_for_the_deadline():
     """There it means that checks run in line."""
-    app = make_app(DOCKERFLOW_CHECK_TIMEOUT=None, DOCKERFLOW_VERSION_PATH=None)
+    app = make_app(DOCKERFLOW_CHECK_TIMEOUT=None, DOCKERFLOW_VERSION_PATH=None, DOCKERFLOW=None)
     Dockerflow(app)
     settings = app.extensions["dockerflow"].middleware.settings
     assert settings.check_timeout is None
@@ -725,15 +824,14 @@ def test_none_in_the_configuration_counts_as_unset_but_for_the_deadline():
 
 @pytest.mark.parametrize("source", ["environment", "config"])
 def test_disabled_the_app_is_as_it_was(monkeypatch, summaries, source):
-    """No endpoint, no summary, nothing in ``g``."""
+    """No endpoint, no summary; a view that reads ``g.request_id`` does not break."""
     if source == "environment":
         monkeypatch.setenv("DOCKERFLOW_DISABLED", "1")
     app = make_app(**({"DOCKERFLOW_DISABLED": True} if source == "config" else {}))
     Dockerflow(app)
     assert heartbeat(app).status_code == 404
+    assert len(app.test_client().get("/").text) == 36
     assert len(summaries) == 0
-    with app.test_request_context():
-        assert "request_id" not in g
 
 
 def test_an_unknown_keyword_is_a_type_error(app):
