@@ -175,8 +175,8 @@ class RequestIdLogFilter(logging.Filter):
         return True
 
 
-# Kept, because json.dumps() makes an encoder for each call.
-_encode = json.JSONEncoder(allow_nan=False).encode
+# Kept, because json.dumps() makes an encoder for each call. A cycle ends in a RecursionError.
+_encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 
 def _unconverted(record: logging.LogRecord, error: Exception) -> dict[str, Any]:

@@ -70,6 +70,8 @@ print(sorted(sys.modules.keys() & set(%r)))
         ("checks.check_database_connected(object())", "sqlalchemy", "sqlalchemy"),
         ("checks.check_migrations_applied(object())", "alembic", "sqlalchemy"),
         ("checks.check_migrations_applied(alembic.config.Config())", "alembic", "alembic.script"),
+        ("__import__('dockerflow_wsgi.flask')", "flask", "flask"),
+        ("__import__('dockerflow_wsgi.flask')", "flask", "blinker"),
     ],
 )
 def test_a_missing_package_is_told_with_the_extra_to_install(call, extra, missing):

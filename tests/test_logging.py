@@ -242,9 +242,14 @@ def test_a_subclass_can_convert_records_its_own_way():
         def convert_record(self, record):
             line = super().convert_record(record)
             line["Fields"]["set"] = {float("nan")}
+            line["Fields"]["cycle"] = cycle()
             return line
 
-    assert strict_json(Own().format(record()))["Fields"] == {"msg": "text", "set": ["nan"]}
+    assert strict_json(Own().format(record()))["Fields"] == {
+        "msg": "text",
+        "set": ["nan"],
+        "cycle": [1, "<list nested too deeply>"],
+    }
 
 
 def test_a_subclass_that_raises_loses_nothing():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import has_request_context, request
-
+from ..extras import extra
 from ..request_id import ENVIRON_KEY, RequestIDSource
+
+with extra("flask"):
+    from flask import has_request_context, request
 
 if TYPE_CHECKING:
     from flask.ctx import _AppCtxGlobals
