@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -15,42 +16,26 @@ FILE_WRAPPER = "wsgi.file_wrapper"
 
 
 class WatchedBody:
-    """Hands the app's chunks on one by one, as they are, and ends the exchange at `close`.
+    """Hands the app's chunks on as they are, and ends the exchange at `close`.
 
     Args:
         iterable: What the app returned; it is iterated only when the server does.
         exchange: The exchange that this is the body of.
     """
 
-    __slots__ = ("_exchange", "_is_closed", "_iterable", "_next")
-
-    _next: Callable[[], bytes] | None
+    __slots__ = ("_exchange", "_is_closed", "_iterable")
 
     def __init__(self, iterable: Iterable[bytes], exchange: Exchange) -> None:
         self._iterable = iterable
         self._exchange = exchange
         self._is_closed = False
-        self._next = None
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._next is None:  # an iterator's iterator is itself, and does not start anew
-            self._exchange.scope.enter()
-            try:
-                self._next = iter(self._iterable).__next__
-            except BaseException as error:
-                self._exchange.fail(error)
-                raise
-        return self
-
-    def __next__(self) -> bytes:
-        exchange = self._exchange
-        exchange.scope.enter()
+        self._exchange.scope.enter()
         try:
-            return self._next()  # type: ignore[misc]  # __iter__ has set it
-        except StopIteration:
-            raise
+            return Chunks(iter(self._iterable), self._exchange)
         except BaseException as error:
-            exchange.fail(error)
+            self._exchange.fail(error)
             raise
 
     def close(self) -> None:
@@ -58,11 +43,38 @@ class WatchedBody:
 
         PEP 3333: the server calls this when the response is over, sent in full or not.
         """
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._exchange.scope.enter()
-        close_and_end(getattr(self._iterable, "close", None), self._exchange)
+        if not self._is_closed:
+            self._is_closed = True
+            close_and_end(self._iterable, self._exchange)
+
+
+class Chunks:
+    """An iterator over the app's chunks.
+
+    Args:
+        chunks: The app's iterator.
+        exchange: The exchange that they belong to.
+    """
+
+    __slots__ = ("_exchange", "_next")
+
+    def __init__(self, chunks: Iterator[bytes], exchange: Exchange) -> None:
+        self._next = chunks.__next__
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        exchange = self._exchange
+        exchange.scope.enter()
+        try:
+            return self._next()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            exchange.fail(error)
+            raise
 
 
 class SizedBody(WatchedBody):
@@ -133,9 +145,11 @@ def watch(iterable: Iterable[bytes], exchange: Exchange) -> Iterable[bytes]:
     return body_class(iterable, exchange)
 
 
-def close_and_end(close: Callable[[], object] | None, exchange: Exchange) -> None:
-    """Call the app's ``close``, if it has one, and end the exchange whatever that does."""
+def close_and_end(closable: object, exchange: Exchange) -> None:
+    """Close what the app returned, if it can be, and end the exchange whatever that does."""
+    exchange.scope.enter()
     try:
+        close = getattr(closable, "close", None)
         if close is not None:
             close()
     except BaseException as error:
@@ -153,12 +167,11 @@ def _is_made_by(wrapper: object, iterable: object) -> bool:
 
 def _follow_close(iterable: Any, exchange: Exchange) -> None:
     """Have the file's own ``close`` end the exchange, for the server gets the file itself."""
-    closes = [getattr(iterable, "close", None)]
+    original = [SimpleNamespace(close=getattr(iterable, "close", None))]
 
     def close() -> None:
-        if closes:
-            exchange.scope.enter()
-            close_and_end(closes.pop(), exchange)
+        if original:
+            close_and_end(original.pop(), exchange)
 
     try:
         iterable.close = close

@@ -105,6 +105,8 @@ class Exchange:
         Returns:
             The server's own ``write``.
         """
+        if not isinstance(headers, list):
+            headers = list(headers)  # no list, though PEP 3333 wants one; many servers take it
         if self._echo and not _has_request_id(headers):
             headers = [*headers, (RESPONSE_HEADER, self.request_id)]
         try:
@@ -121,9 +123,10 @@ class Exchange:
         """Note what the app raised.
 
         Args:
-            error: The exception; the last one noted counts.
+            error: The exception; the first one noted counts, the next may follow from it.
         """
-        self.failure = describe(error)
+        if self.failure is None:
+            self.failure = describe(error)
 
     def end(self) -> None:
         """End the exchange: report it and take the request ID down. Later calls do nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,7 +18,11 @@ logger = logging.getLogger("dockerflow_wsgi")
 
 def traceback_of(error: BaseException) -> str:
     """Format an exception with its causes and its traceback, with credentials masked."""
-    return mask_credentials("".join(traceback.format_exception(error)).rstrip())
+    try:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    except Exception:  # noqa: BLE001 - an exception of the user's, made by hand
+        text = f"{type(error).__name__} without a traceback that can be shown"
+    return mask_credentials(text)
 
 
 def log_masked(
@@ -59,9 +64,9 @@ def log_fault(text: str, error: BaseException) -> None:
     """
     try:
         log_masked(logger, logging.ERROR, text, traceback_of(error))
-    except Exception:  # noqa: BLE001 - the logging itself is broken
+    except Exception as fault:  # noqa: BLE001 - the logging itself is broken
         with contextlib.suppress(Exception):
-            traceback.print_exc()
+            sys.stderr.write(f"{traceback_of(fault)}\n")
 
 
 def call_hook(name: str, hook: Callable[..., T], *arguments: object, instead: T) -> T:

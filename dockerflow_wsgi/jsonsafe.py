@@ -21,18 +21,31 @@ READY = frozenset({str, int, bool})  # types that need nothing done
 _AS_TEXT = (date, datetime, time, Decimal, PurePath, UUID, BaseException)
 
 
-def plain(value: Any, around: tuple[int, ...] = ()) -> Any:
+MAX_ITEMS = 10_000
+
+
+class _Budget:
+    """How many more items may be copied: linked data has more paths than items."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_ITEMS
+
+
+def plain(value: Any, around: tuple[int, ...] = (), budget: _Budget | None = None) -> Any:
     """Make a copy of a value that ``json.dumps`` writes without any further rule.
 
     Args:
         value: Anything.
         around: The identities of the containers around it.
+        budget: How many more items may be copied; by default 10,000.
 
     Returns:
         Dictionaries with text keys, lists, text, finite numbers, booleans and ``None``.
         Not a number and the infinities become their names, bytes become text with escapes,
         dates, UUIDs, paths, decimals and exceptions their text, everything else its ``repr``.
-        What contains itself, or nests deeper than 20, becomes text there.
+        What contains itself, nests deeper than 20 or is beyond the budget becomes text there.
     """
     try:
         if isinstance(value, Enum):
@@ -40,7 +53,7 @@ def plain(value: Any, around: tuple[int, ...] = ()) -> Any:
         if value is None or isinstance(value, (bool, int, float, str, bytes, bytearray)):
             return _plain_scalar(value)
         if isinstance(value, (Mapping, list, tuple, set, frozenset)):
-            return _plain_container(value, around)
+            return _plain_container(value, around, budget or _Budget())
         return text_of(value) if isinstance(value, _AS_TEXT) else repr(value)
     except Exception:  # noqa: BLE001 - the value is the user's
         return f"<{type(value).__name__} that cannot be shown>"
@@ -89,10 +102,13 @@ def _plain_scalar(value: Any) -> Any:
     return value
 
 
-def _plain_container(value: Any, around: tuple[int, ...]) -> Any:
+def _plain_container(value: Any, around: tuple[int, ...], budget: _Budget) -> Any:
     if id(value) in around or len(around) >= MAX_DEPTH:
         return f"<{type(value).__name__} nested too deeply>"
+    budget.left -= len(value)
+    if budget.left < 0:
+        return f"<{type(value).__name__} too large>"
     around = (*around, id(value))
     if isinstance(value, Mapping):
-        return {text_of(key): plain(inner, around) for key, inner in value.items()}
-    return [plain(item, around) for item in value]
+        return {text_of(key): plain(inner, around, budget) for key, inner in value.items()}
+    return [plain(item, around, budget) for item in value]

@@ -15,10 +15,14 @@ _WORD = re.compile(r"\S+")
 # password=..., 'password': '...', PWD=...; as in libpq and ODBC connection strings, query
 # strings and the repr of keyword arguments.
 _KEY_PASSWORD = re.compile(
-    r"""(\b\w*(?:password|passwd|pwd)\b['"]?\s*[=:]\s*)   # the key and its sign
-        (?:b?"[^"]*"|b?'[^']*'|\{[^}]*\}|[^\s,;&)}'"]+)    # the value, quoted or bare""",
+    r"""(\b\w*(?:password|passwd|pwd)(?:\b['"]?\s*[=:]\s*|%3D))   # the key and its sign
+        (?:b?"(?:[^"\\]|\\.)*"?|b?'(?:[^'\\]|\\.)*'?|\{[^}]*\}      # the value, quoted
+        |(?:(?!%3B)[^\s,;&)}'"])+)                                # or bare""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+# A URL whose password has spaces; digits after the colon are a port.
+_SPACED_PASSWORD = re.compile(r"(://[^\s:/@]*:)(?!\d+(?:[/?\#\s]|$))[^@\n]{1,256}(?=@)")
 
 # What a Redis that does not know HELLO or AUTH answers: it repeats the command's arguments.
 _REPEATED_ARGUMENTS = re.compile(r"(with args beginning with:).*", re.IGNORECASE | re.DOTALL)
@@ -35,7 +39,7 @@ def mask_credentials(text: str) -> str:
         pairs (``password=secret``) masked.
     """
     if "@" in text:
-        text = _WORD.sub(_mask_url, text)
+        text = _SPACED_PASSWORD.sub(rf"\g<1>{MASK}", _WORD.sub(_mask_url, text))
     text = _REPEATED_ARGUMENTS.sub(rf"\g<1> {MASK}", text)
     return _KEY_PASSWORD.sub(rf"\g<1>{MASK}", text)
 

@@ -119,7 +119,9 @@ class DockerflowMiddleware(RegistersChecks):
         _require("summary_extra", summary_extra, "callable", _is_hook(summary_extra))
         self.app = app
         self.settings = read_settings([keyword_source(settings), environment_source(os.environ)])
-        self.registry = CheckRegistry() if registry is None else registry
+        if registry is None:  # wrapped twice by mistake, the checks must not get lost
+            registry = app.registry if isinstance(app, DockerflowMiddleware) else CheckRegistry()
+        self.registry = registry
         _require("registry", registry, "a CheckRegistry", isinstance(self.registry, CheckRegistry))
         self._register_built_in_checks(db, redis, migrate)
         self._is_disabled = self.settings.disabled

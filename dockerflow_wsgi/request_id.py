@@ -27,8 +27,8 @@ def get_request_id() -> str | None:
     Returns:
         The ID, or ``None`` outside a request and after its response is over.
     """
-    cell = _current.get()
-    return cell[0] if cell else None
+    # next(): the list may be emptied at any moment, by another thread.
+    return next(iter(_current.get() or ()), None)
 
 
 def new_request_id() -> str:

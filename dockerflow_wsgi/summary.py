@@ -63,8 +63,9 @@ class SummaryLog:
 
     def _fields(self, exchange: Exchange, code: int | None) -> dict[str, Any]:
         environ = exchange.environ
+        errno = _errno(exchange, code)
         fields = {
-            "errno": _errno(exchange, code),
+            "errno": errno,
             "agent": environ.get("HTTP_USER_AGENT", ""),
             "lang": environ.get("HTTP_ACCEPT_LANGUAGE", ""),
             "method": exchange.method,
@@ -83,6 +84,7 @@ class SummaryLog:
         if environ.get(ENVIRON_KEY):
             call_hook(ENVIRON_KEY, _update, fields, _given_by_app, environ, instead=None)
         fields["uid"] = text_of(fields["uid"])
+        fields["errno"] = _integer(fields["errno"], instead=errno)
         return fields
 
 
@@ -115,6 +117,13 @@ def _errno(exchange: Exchange, code: int | None) -> int:
     if exchange.failure is not None:
         return 500
     return code if code is not None and code >= 500 else 0
+
+
+def _integer(value: Any, *, instead: int) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return instead
 
 
 def _decoded(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,7 +40,7 @@ def timeout(raw: object) -> float | None:
     if raw is None or (isinstance(raw, str) and raw.strip().lower() == "none"):
         return None
     accepted = "a number of seconds above 0, or none to run the checks in line"
-    return _number(raw, accepted, lambda number: number > 0)
+    return _number(raw, accepted, lambda number: 0 < number <= threading.TIMEOUT_MAX)
 
 
 def failed_status_code(raw: object) -> int:

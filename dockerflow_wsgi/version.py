@@ -122,17 +122,18 @@ class VersionFile:
         else:
             version = _parsed(content, path)
             reading = VersionReading(
-                version, version_to_json(version), content, signature, is_settled
+                version, version_to_json(version, path), content, signature, is_settled
             )
         self._readings[path] = reading
         return reading
 
 
-def version_to_json(version: Mapping[str, Any]) -> bytes:
+def version_to_json(version: Mapping[str, Any], path: str = "") -> bytes:
     """Write a version object as JSON.
 
     Args:
         version: The object.
+        path: The file that it comes from, if it does.
 
     Returns:
         JSON in UTF-8.
@@ -143,7 +144,8 @@ def version_to_json(version: Mapping[str, Any]) -> bytes:
     try:
         return to_json(version)
     except (TypeError, ValueError, RecursionError) as error:
-        raise VersionError(f"the version object cannot be written as JSON: {error}") from error
+        origin = FILE_NAME if path else "the version object"
+        raise VersionError(f"{origin} cannot be written as JSON: {error}", path) from error
 
 
 def call_version_callback(callback: VersionCallback, directory: str) -> Mapping[str, Any] | None:

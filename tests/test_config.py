@@ -149,6 +149,7 @@ def test_none_counts_as_not_given(monkeypatch):
         ("check_timeout", float("inf")),
         ("check_timeout", "nan"),
         ("check_timeout", 10**400),
+        ("check_timeout", 1e12),
         ("check_timeout", [4]),
         ("heartbeat_ttl", -0.1),
         ("heartbeat_ttl", "none"),

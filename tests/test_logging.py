@@ -13,6 +13,7 @@ import os
 import pathlib
 import socket
 import sys
+import time
 import uuid
 
 import pytest
@@ -165,6 +166,19 @@ def test_deep_and_huge_values_are_valid_json():
     """Depth ends in text, length does not end."""
     assert fields(record(value=deep()))["value"]["d"].startswith('{"d"')
     assert len(fields(record("x" * 1_000_000))["msg"]) == 1_000_000
+
+
+def test_linked_data_costs_no_more_than_its_budget():
+    """Ten dicts that all refer to each other have a million paths."""
+    people = [{"name": number} for number in range(12)]
+    for one in people:
+        one["friends"] = [other for other in people if other is not one]
+    started_s = time.monotonic()
+    line = MozlogFormatter().format(record(who=people[0]))
+    assert time.monotonic() - started_s < 5
+    assert len(line) < 1_000_000
+    assert "too large" in line
+    strict_json(line)
 
 
 def test_none_is_left_out():

@@ -31,6 +31,10 @@ from dockerflow_wsgi.masking import describe, mask_credentials
         ("?password=s3cr3t&x=1", "?password=***&x=1"),
         ("password=b's3cr3t', x", "password=***, x"),
         ("PWD={s3;cr3t};UID=a", "PWD=***;UID=a"),
+        ("odbc_connect=DB%3Dx%3BPWD%3Ds3cr3t%3BUID", "odbc_connect=DB%3Dx%3BPWD%3D***%3BUID"),
+        ('password="s3cr3t', "password=***"),
+        (r"password='s3\'cr3t x'", "password=***"),
+        ("not: postgresql://ada:s3 cr3t@db/x", "not: postgresql://ada:***@db/x"),
         (
             "unknown command `AUTH`, with args beginning with: `a`, `s3cr3t`",
             "unknown command `AUTH`, with args beginning with: ***",
@@ -52,6 +56,7 @@ def test_passwords_are_masked(text, masked):
         "ada@x.test: no such user",
         "from: ada@x.test",
         "ssh://git@x.test/repo",
+        "http://x.test:8000 says no to ada@x.test",
         "",
     ],
 )

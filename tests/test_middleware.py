@@ -198,6 +198,48 @@ def test_an_iterator_of_the_body_does_not_start_anew():
     result.close()
 
 
+def test_a_list_may_be_read_twice():
+    """As the app's own list may be, by a middleware further out that needs all of it."""
+    result = DockerflowMiddleware(app_returning([b"one", b"two"]))(
+        make_environ(), Server().start_response
+    )
+    assert list(result) == list(result) == [b"one", b"two"]
+    result.close()
+
+
+def test_a_close_that_cannot_be_looked_up_is_the_apps_failure(summaries):
+    """The exchange ends all the same."""
+
+    class Odd(Body):
+        @property
+        def close(self):
+            raise LookupError("odd")
+
+        @close.setter
+        def close(self, value):
+            pass
+
+    Odd.closes = None
+    result = DockerflowMiddleware(app_returning(Odd()))(make_environ(), Server().start_response)
+    with pytest.raises(LookupError, match="odd"):
+        result.close()
+    assert [record.getMessage() for record in summaries] == ["odd"]
+    assert get_request_id() is None
+
+
+def test_headers_that_are_no_list_reach_the_server():
+    """PEP 3333 wants a list, and many servers do not insist."""
+
+    def app(_environ, start_response):
+        start_response("200 OK", iter([("Content-Type", "text/plain")]))
+        return []
+
+    server = Server()
+    DockerflowMiddleware(app)(make_environ(), server.start_response).close()
+    assert server.headers["Content-Type"] == "text/plain"
+    assert "X-Request-ID" in server.headers
+
+
 def test_start_response_may_be_called_at_the_first_iteration(summaries):
     """A generator app starts its response late; status and header are there all the same."""
 
@@ -514,6 +556,13 @@ def test_wrapped_twice_there_is_one_summary_and_one_id(summaries):
     response = request(DockerflowMiddleware(DockerflowMiddleware(hello)))
     assert len(summaries) == 1
     assert summaries[0].rid == response.headers["X-Request-ID"]
+
+
+def test_wrapped_twice_no_check_gets_lost():
+    """The outer one answers, with the checks of the inner one."""
+    inner = DockerflowMiddleware(hello)
+    inner.check(lambda: 1 / 0, name="failing")
+    assert request(DockerflowMiddleware(inner), "/__heartbeat__").status.startswith("500")
 
 
 def test_a_mounted_app_answers_its_own_endpoints(summaries):

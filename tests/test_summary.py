@@ -134,6 +134,13 @@ def test_the_app_adds_fields(summaries):
     assert found["n"] == 3
 
 
+@pytest.mark.parametrize(("errno", "shown"), [("101", 101), (7.0, 7), ("no number", 0), ([], 0)])
+def test_the_errno_is_a_number(summaries, errno, shown):
+    """What is none does not count."""
+    request(DockerflowMiddleware(app_saying(errno=errno)))
+    assert summaries[0].errno == shown
+
+
 @pytest.mark.parametrize(("uid", "shown"), [(5, "5"), (None, ""), ("", ""), (0, "0")])
 def test_the_uid_is_text(summaries, uid, shown):
     """Applications have numbers; the standard has text."""

@@ -24,18 +24,49 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         BaseException: What it raises.
     """
     monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
-        return asyncio.run(_with_daemon_threads(coroutine))
-    # Greenlets share a thread, and asyncio allows one running loop in each.
-    from gevent import get_hub
+    if monkey is not None and monkey.is_module_patched("threading"):
+        # Greenlets share a thread, and asyncio allows one running loop in each.
+        from gevent import get_hub
 
-    run = contextvars.copy_context().run
-    return get_hub().threadpool.apply(run, (asyncio.run, coroutine))
+        run = contextvars.copy_context().run
+        return get_hub().threadpool.apply(run, (_run, coroutine))
+    if _has_running_loop():
+        run = contextvars.copy_context().run
+        return _DaemonExecutor().submit(run, _run, coroutine).result()
+    return _run(coroutine)
 
 
-async def _with_daemon_threads(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    asyncio.get_running_loop().set_default_executor(_DaemonExecutor())
-    return await coroutine
+def _has_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    # Not asyncio.run(), which leaves the thread without the loop that the app had set for it.
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(_DaemonExecutor())
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        _end(loop)
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_until_complete(_cancel_tasks())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+async def _cancel_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _DaemonExecutor(ThreadPoolExecutor):

@@ -16,6 +16,7 @@ from .ids import (
     WARNING_UNKNOWN_REVISION,
 )
 from .messages import CheckMessage, Error, Info, Warning
+from .pool import has_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +55,10 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
     except Exception as error:  # noqa: BLE001 - revision scripts are code and may raise anything
         text = f"The migrations are unusable: {type(error).__name__}: {describe(error)}"
         return [Error(text, id=ERROR_UNUSABLE_MIGRATIONS)]
+    pool = getattr(engine, "pool", None)
+    if pool is not None and not has_room(pool):
+        text = f"The database cannot be asked for its migrations: {pool.status()}"
+        return [Info(text, id=INFO_CANT_CHECK_MIGRATIONS)]
     try:
         applied = _applied(engine, *_version_table(migrate))
     except SQLAlchemyError as error:
@@ -90,8 +95,16 @@ def _read_scripts(migrate: Any) -> _Scripts:
         from alembic.script import ScriptDirectory
     config = migrate.get_config(migrate.directory) if _is_flask_migrate(migrate) else migrate
     directory = ScriptDirectory.from_config(config)
-    revisions = frozenset(script.revision for script in directory.walk_revisions())
-    return _Scripts(revisions, frozenset(directory.get_heads()))
+    scripts = list(directory.walk_revisions())
+    # A revision that another one depends on is not kept in the database beside that one.
+    implied = {
+        other.revision
+        for script in scripts
+        for other in directory.get_revisions(script.dependencies or ())
+        if other is not None
+    }
+    revisions = frozenset(script.revision for script in scripts)
+    return _Scripts(revisions, frozenset(directory.get_heads()) - implied)
 
 
 def _engine_for(migrate: Any, db: Any) -> Engine:

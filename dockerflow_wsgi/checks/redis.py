@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 # redis-py's exceptions and those of its relatives (valkey) are told by their names, so that
 # neither package needs to be installed for the other one's client.
-_CLIENT_ERRORS = {"RedisError", "ValkeyError"}
-_NO_CONNECTION = {"ConnectionError", "TimeoutError"}
+_CLUSTER_ERRORS = {"RedisClusterException", "ValkeyClusterException"}  # no RedisError, and no node
+_CLIENT_ERRORS = {"RedisError", "ValkeyError", *_CLUSTER_ERRORS}
+_NO_CONNECTION = {"ConnectionError", "TimeoutError", *_CLUSTER_ERRORS}
 
 _twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 

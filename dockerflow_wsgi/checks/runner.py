@@ -13,13 +13,16 @@ from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_TIMED_OUT
 from .messages import Error
 from .outcome import Outcome
 from .report import CheckResult, HeartbeatReport
+from .run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .outcome import CheckContext
     from .registry import CheckRegistry
-    from .run import Run
+
+_HOOK_GRACE_S = 0.05
+_MAX_HANGING_HOOKS = 10
 
 logger = logging.getLogger("dockerflow_wsgi.checks")
 
@@ -61,6 +64,7 @@ class CheckRunner:
         "_registry",
         "_silenced",
         "_timeout_s",
+        "_told",
         "_ttl_s",
     )
 
@@ -83,6 +87,7 @@ class CheckRunner:
         self._silenced = frozenset(silenced)
         self._on_report = on_report
         self._cached: _Cached | None = None
+        self._told: list[Run] = []
 
     def report(self) -> HeartbeatReport:
         """Run the checks, or give the last report again if it is young enough.
@@ -94,16 +99,38 @@ class CheckRunner:
         cached = self._cached
         if cached is not None and cached.is_valid(version):
             return cached.report
+        started_s = time.monotonic()
         results = tuple(self._results())
         report = HeartbeatReport(results, self._failed_level)
         if self._ttl_s > 0:
-            expires_s = time.monotonic() + self._ttl_s
+            expires_s = started_s + self._ttl_s
             self._cached = _Cached(report, os.getpid(), version, expires_s)
         for result in results:
             call_hook("Logging a check", _log, result, instead=None)
         if self._on_report is not None:
-            call_hook("on_heartbeat", self._on_report, report, instead=None)
+            self._tell(self._on_report, report, started_s)
         return report
+
+    def _tell(
+        self, hook: Callable[[HeartbeatReport], object], report: HeartbeatReport, started_s: float
+    ) -> None:
+        """Call the hook; like a check, it may hang without holding up the answer."""
+        if self._timeout_s is None:
+            call_hook("on_heartbeat", hook, report, instead=None)
+            return
+        self._told = [run for run in self._told if run.outcome is None]
+        if len(self._told) >= _MAX_HANGING_HOOKS:
+            logger.error("on_heartbeat hangs: it is not called for this heartbeat")
+            return
+
+        def tell() -> None:
+            call_hook("on_heartbeat", hook, report, instead=None)
+
+        run = Run("on_heartbeat", tell, nullcontext, None, on_done=bool)
+        self._told.append(run)
+        run.start()
+        left_s = started_s + self._timeout_s - time.monotonic()
+        run.wait(max(left_s, _HOOK_GRACE_S))
 
     def _results(self) -> Iterable[CheckResult]:
         if self._timeout_s is None:

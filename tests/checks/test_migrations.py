@@ -170,6 +170,15 @@ def test_the_scripts_are_read_once(scripts, config, engine):
     assert check_migrations_applied(config, engine) == []
 
 
+def test_a_branch_that_another_one_depends_on_is_not_pending(scripts, config, engine):
+    """Alembic does not keep it beside the one that implies it."""
+    revise(scripts, "cccc", "aaaa")
+    path = scripts / "versions" / "cccc.py"
+    path.write_text(path.read_text() + '\ndepends_on = "bbbb"\n')
+    alembic.command.upgrade(config, "heads")
+    assert check_migrations_applied(config, engine) == []
+
+
 def test_a_thousand_revisions_cost_nothing_after_the_first_time(scripts, engine):
     """The first heartbeat reads them; a later one takes next to no time of the processor."""
     for number in range(1000):

@@ -125,6 +125,12 @@ def test_a_relatives_errors_are_told_without_redis_py(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
     (message,) = check_redis_connected(Client(ConnectionError("refused")))
     assert message.id == "dockerflow.health.E004"
+
+    class ValkeyClusterException(Exception):  # noqa: N818
+        pass
+
+    (message,) = check_redis_connected(Client(ValkeyClusterException("no node")))
+    assert message.id == "dockerflow.health.E004"
     (message,) = check_redis_connected(Client(ValkeyError("loading")))
     assert message.id == "dockerflow.health.E010"
 

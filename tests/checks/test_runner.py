@@ -549,3 +549,41 @@ def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(registry):
     registry.check(list, name="one")
     (result,) = make_runner(registry, context=broken).report().results
     assert result.messages[0].msg == "RuntimeError: no app"
+
+
+def test_a_hook_that_hangs_does_not_hold_up_the_answer(registry, listen):
+    """Nor do its threads pile up: beyond ten it is not called, and that is logged."""
+    log = listen("dockerflow_wsgi.checks")
+    release = threading.Event()
+    runner = make_runner(
+        registry, timeout_s=DEADLINE_S, on_report=lambda _report: release.wait(PATIENCE_S)
+    )
+    started_s = time.monotonic()
+    for _ in range(12):
+        assert runner.report().status == "ok"
+    assert time.monotonic() - started_s < PATIENCE_S
+    assert len(check_threads()) == 10
+    release.set()
+    for thread in check_threads():
+        thread.join()
+    assert [record.getMessage() for record in log] == [
+        "on_heartbeat hangs: it is not called for this heartbeat"
+    ] * 2
+
+
+@pytest.mark.filterwarnings("ignore:There is no current event loop")
+def test_an_async_check_in_line_leaves_the_apps_event_loop():
+    """A view that uses its thread's loop goes on; so does code within a running loop."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        assert run(a_coroutine, timeout_s=None).messages == (W1,)
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+
+        async def within():
+            return run(a_coroutine, timeout_s=None).messages
+
+        assert loop.run_until_complete(within()) == (W1,)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
