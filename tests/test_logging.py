@@ -242,6 +242,13 @@ def test_an_exception_that_cannot_be_shown_is_named():
         assert fields(record("failed", exc_info=sys.exc_info()))["error"] == "Mute"
 
 
+def test_a_ready_made_traceback_is_kept():
+    """Such as that of a check, from which the passwords are gone."""
+    made = record("failed")
+    made.exc_text = "Traceback ..."
+    assert fields(made) == {"msg": "failed", "traceback": "Traceback ..."}
+
+
 def test_stack_info_is_kept():
     """As it was asked for."""
     made = record("here")

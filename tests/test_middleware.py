@@ -384,6 +384,72 @@ def test_what_close_raises_is_recorded_and_raised_on(summaries):
     assert [record.getMessage() for record in summaries] == ["cannot close"]
 
 
+@pytest.mark.parametrize("step", ["__iter__", "__next__", "close"])
+@pytest.mark.parametrize("error", [SystemExit("stop"), GeneratorExit("stop")])
+def test_what_ends_a_process_is_recorded_at_every_step(summaries, step, error):
+    """A worker that is stopped in the middle of a response has its summary."""
+
+    class Stopping:
+        def __iter__(self):
+            self.raise_at("__iter__")
+            return self
+
+        def __next__(self):
+            self.raise_at("__next__")
+            raise StopIteration
+
+        def close(self):
+            self.raise_at("close")
+
+        def raise_at(self, here):
+            if here == step:
+                raise error
+
+    result = DockerflowMiddleware(app_returning(Stopping()))(
+        make_environ(), Server().start_response
+    )
+
+    def serve():
+        try:
+            list(result)
+        finally:
+            result.close()
+
+    with pytest.raises(type(error)):
+        serve()
+    assert [record.getMessage() for record in summaries] == ["stop"]
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["body", "file wrapper"])
+def test_every_step_of_a_body_sees_its_own_request(wrapped):
+    """``iter()``, each chunk and ``close()``, also after another request has come between."""
+    seen = []
+
+    class Noting:
+        def __init__(self, _file=None):
+            pass
+
+        def __iter__(self):
+            seen.append(get_request_id())
+            yield b""
+            seen.append(get_request_id())
+
+        def close(self):
+            seen.append(get_request_id())
+
+    app = DockerflowMiddleware(app_returning(Noting()))
+    file_wrapper = {"wsgi.file_wrapper": Noting} if wrapped else {}
+    result = app(make_environ(HTTP_X_REQUEST_ID="one", **file_wrapper), Server().start_response)
+    other = DockerflowMiddleware(hello)
+    between = other(make_environ(HTTP_X_REQUEST_ID="two"), Server().start_response)
+    if not wrapped:  # the server may send the file by itself, without iterating
+        for _ in result:
+            list(between)
+    result.close()
+    assert set(seen) == {"one"}
+    between.close()
+
+
 def test_what_is_no_body_fails_in_the_server(summaries):
     """An app that returns ``None`` fails as it would alone, at the iteration, and is logged."""
     result = DockerflowMiddleware(app_returning(None))(make_environ(), Server().start_response)

@@ -107,3 +107,18 @@ def test_a_check_can_be_removed():
     assert registry.version > version
     with pytest.raises(KeyError, match="no check is named 'fine'"):
         registry.remove("fine")
+
+
+def test_errors_show_no_password():
+    """An object of a check may show its URL."""
+
+    class Client:
+        def __repr__(self):
+            return "Client('redis://:s3cr3t@h')"
+
+    registry = CheckRegistry()
+    registry.init_check(about, Client())
+    with pytest.raises(ValueError, match="registered already") as caught:
+        registry.init_check(about, Client())
+    assert "s3cr3t" not in str(caught.value)
+    assert ":***@h" in str(caught.value)
