@@ -61,6 +61,15 @@ class Server:
             return self.process.status() != psutil.STATUS_ZOMBIE
         return False
 
+    @contextlib.contextmanager
+    def stopped(self):
+        """Keep the server from answering, though it accepts."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     def signal(self, number):
         """Send a signal to the server, all of its processes."""
         for process in [self.process, *self.process.children(recursive=True)]:

@@ -73,7 +73,8 @@ def _without_retries(client: Any) -> Any:
         return client  # it tells errors at once, or its pool is of a kind not to be rebuilt
     if pool not in _twins:
         _twins[pool] = _twin(client, pool)
-    return _twins[pool]
+    twin = _twins[pool]
+    return client if twin is None else twin
 
 
 def _twin(client: Any, pool: Any) -> Any:
@@ -88,7 +89,7 @@ def _twin(client: Any, pool: Any) -> Any:
         own_pool = type(pool)(connection_class=pool.connection_class, **keywords)
         return type(client)(connection_pool=own_pool)
     except Exception:  # noqa: BLE001 - a version that builds its clients otherwise
-        return client
+        return None  # not the client: it holds the pool, which would then never be let go
 
 
 def _error(error: Exception, names: Collection[str]) -> CheckMessage:

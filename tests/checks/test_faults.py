@@ -54,11 +54,8 @@ def redis_stopped(_):
     """It accepts and does not answer: its process is stopped."""
     with redis_server("--requirepass", PASSWORD) as server, redis_client(server.url) as given:
         given["redis"].ping()
-        server.signal(signal.SIGSTOP)
-        try:
+        with server.stopped():
             yield given
-        finally:
-            server.signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -155,11 +152,8 @@ def postgres_stopped(_):
     """It accepts and does not answer: all of its processes are stopped."""
     with postgres_server() as server, database(server.url) as given:
         given["db"].connect().close()
-        server.signal(signal.SIGSTOP)
-        try:
+        with server.stopped():
             yield given
-        finally:
-            server.signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -409,9 +403,8 @@ def test_a_redis_that_comes_back_is_fine_at_once():
         app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S, redis=client)
         with redis_server(port=port) as server:
             assert ask(app).status == "200 OK"
-            server.signal(signal.SIGSTOP)
-            assert ask(app).status == "500 Internal Server Error"
-            server.signal(signal.SIGCONT)
+            with server.stopped():
+                assert ask(app).status == "500 Internal Server Error"
             assert ask(app).status == "200 OK"
         assert ask(app).status == "500 Internal Server Error"
         with redis_server(port=port):
