@@ -5,6 +5,7 @@ from .checks import CheckRegistry
 from .errors import ConfigurationError
 from .middleware import DockerflowMiddleware
 from .request_id import get_request_id
+from .server import serve_in_background
 
 __all__ = [
     "CheckRegistry",
@@ -12,4 +13,5 @@ __all__ = [
     "DockerflowMiddleware",
     "checks",
     "get_request_id",
+    "serve_in_background",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -228,6 +227,8 @@ def read_settings(sources: Iterable[Source]) -> Settings:
 
 
 def _nearest(name: str) -> str:
+    import difflib  # noqa: PLC0415 - most settings have no typing error; takes 2 ms
+
     close = difflib.get_close_matches(name, NAMES, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f" (the settings: {', '.join(NAMES)})"
 

@@ -31,6 +31,39 @@ class InitializedTwiceError(DockerflowError, RuntimeError):
     """An app was given a second extension, or the same one again."""
 
 
+class ListenError(DockerflowError, OSError):
+    """The endpoints cannot be served at the address; the text says why and what to do."""
+
+
+class TargetError(DockerflowError, ValueError):
+    """``MODULE:NAME`` names nothing that can be used.
+
+    The text is the reason, the problems and the remedy.
+
+    Args:
+        reason: Why.
+        remedy: What to do.
+        stack: Where the user's code was, the innermost line last.
+        problems: One line per wrong setting, if these are the reason.
+
+    Attributes:
+        reason: Why.
+        remedy: What to do.
+        stack: Where the user's code was, as a tuple.
+        problems: The settings' lines, as a tuple.
+    """
+
+    def __init__(
+        self, reason: str, remedy: str, stack: Iterable[str] = (), problems: Iterable[str] = ()
+    ) -> None:
+        self.reason = reason
+        self.remedy = remedy
+        self.stack = tuple(stack)
+        self.problems = tuple(problems)
+        told = ": ".join([reason, *filter(None, ["; ".join(self.problems)])])
+        super().__init__(f"{told.removesuffix('.')}. {remedy}")
+
+
 class VersionError(DockerflowError, ValueError):
     """The version object exists and cannot be served.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+from .file_wrapper import is_file
 from .masking import describe
-from .request_id import RequestIDScope
+from .request_id import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sized
     from types import TracebackType
     from typing import TypeAlias
 
@@ -25,6 +26,12 @@ RESPONSE_HEADER = "X-Request-ID"
 class Exchange:
     """What is known of a request while it is served; ends exactly once.
 
+    It is also the body that the server gets: the app's chunks as they are.
+
+    A response's steps (the call, each chunk, ``close()``) may run in turns with those of other
+    responses on the same thread, or each in another thread; so each step begins by making this
+    request the current one.
+
     Args:
         environ: The request.
         start_response: The server's.
@@ -35,7 +42,6 @@ class Exchange:
 
     Attributes:
         environ: The request.
-        scope: Shows the request ID to the code that serves the request.
         request_id: The request's ID.
         path: ``PATH_INFO`` as it arrived; a dispatcher may change the environ's.
         method: ``REQUEST_METHOD`` as it arrived.
@@ -44,20 +50,23 @@ class Exchange:
         status: The status of the last accepted ``start_response``; ``None`` before.
         failure: What was raised, as text without credentials; ``None`` if nothing was. The
             exception itself would keep the frames of the request alive.
+        iterable: What the app returned; it is iterated only when the server does.
     """
 
     __slots__ = (
+        "_cell",
         "_echo",
         "_is_over",
         "_on_end",
+        "_outer",
         "_start_response",
         "environ",
         "failure",
         "is_probe",
+        "iterable",
         "method",
         "path",
         "request_id",
-        "scope",
         "started_ns",
         "status",
     )
@@ -67,7 +76,6 @@ class Exchange:
         environ: WSGIEnvironment,
         start_response: StartResponse,
         request_id: str,
-        *,
         is_probe: bool,
         echo: bool,
         on_end: Callable[[Exchange], object],
@@ -77,14 +85,17 @@ class Exchange:
         self.path: str = environ.get("PATH_INFO", "")
         self.method: str = environ.get("REQUEST_METHOD", "")
         self.request_id = request_id
-        self.scope = RequestIDScope(request_id)
         self.is_probe = is_probe
         self.status: str | None = None
         self.failure: str | None = None
+        self.iterable: Iterable[bytes] = ()
         self._start_response = start_response
         self._echo = echo
         self._on_end = on_end
         self._is_over = False
+        self._outer = current.get()
+        self._cell = [request_id]
+        current.set(self._cell)
 
     def start_response(
         self,
@@ -107,8 +118,12 @@ class Exchange:
         """
         if not isinstance(headers, list):
             headers = list(headers)  # no list, though PEP 3333 wants one; many servers take it
-        if self._echo and not _has_request_id(headers):
-            headers = [*headers, (RESPONSE_HEADER, self.request_id)]
+        if self._echo:
+            for header in headers:  # here and not in a function: half of its time is the call
+                if header[0].lower() == "x-request-id":
+                    break
+            else:
+                headers = [*headers, (RESPONSE_HEADER, self.request_id)]
         try:
             if exc_info is None:
                 write = self._start_response(status, headers)
@@ -119,6 +134,60 @@ class Exchange:
         self.status = status
         return write
 
+    def watch(self, iterable: Any) -> Iterable[bytes]:
+        """Take on what the app returned, so that closing it ends the exchange.
+
+        Args:
+            iterable: The app's body.
+
+        Returns:
+            The very iterable, if the server's ``wsgi.file_wrapper`` made it and the server may
+            therefore send the file by itself; else the exchange, of the same length, if any.
+        """
+        kind = type(iterable)
+        if kind is not list and is_file(iterable, self.environ):
+            return self._watch_file(iterable)
+        self.iterable = iterable
+        if kind is list or hasattr(kind, "__len__"):
+            # Takes half the time of another object around it.
+            self.__class__ = SizedExchange  # pyright: ignore[reportAttributeAccessIssue]
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._enter()
+        if type(self.iterable) is list and len(self.iterable) < 2:
+            return iter(self.iterable)  # nothing can come in between: saves 0.4 us
+        try:
+            chunks = iter(self.iterable)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        return Chunks(chunks, self, self._cell)
+
+    def close(self) -> None:
+        """Close what the app returned, once, if it can be, and end the exchange.
+
+        PEP 3333: the server calls this when the response is over, sent in full or not.
+        """
+        if self._is_over:
+            return
+        self._is_over = True
+        self._enter()
+        try:
+            close = getattr(self.iterable, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:
+            self.fail(error)
+            raise
+        finally:
+            try:
+                self._on_end(self)
+            finally:  # take the request ID down in every thread and context
+                self._cell.clear()
+                if self._outer and current.get() is self._cell:
+                    current.set(self._outer)
+
     def fail(self, error: BaseException) -> None:
         """Note what the app raised.
 
@@ -128,19 +197,74 @@ class Exchange:
         if self.failure is None:
             self.failure = describe(error)
 
-    def end(self) -> None:
-        """End the exchange: report it and take the request ID down. Later calls do nothing."""
-        if self._is_over:
-            return
-        self._is_over = True
+    def _watch_file(self, file: Any) -> Iterable[bytes]:
+        self.iterable = cast("Iterable[bytes]", _ClosedOnce(getattr(file, "close", None)))
         try:
-            self._on_end(self)
-        finally:
-            self.scope.leave()
+            file.close = self.close
+        except (AttributeError, TypeError):
+            self.iterable = ()
+            self.close()  # a type that takes no attributes: when it is over cannot be learnt
+        return cast("Iterable[bytes]", file)
+
+    def _enter(self) -> None:
+        # Asking takes 0.02 us; setting 0.06, and several times that beside Flask's own variables.
+        if current.get() is not self._cell:
+            current.set(self._cell)
 
 
-def _has_request_id(headers: list[tuple[str, str]]) -> bool:
-    for header in headers:  # noqa: SIM110 - any() takes twice as long
-        if header[0].lower() == "x-request-id":
-            return True
-    return False
+class SizedExchange(Exchange):
+    """The exchange of an app that returned something with a length.
+
+    A server may take the length 1 as leave to send a ``Content-Length`` (PEP 3333), so a body
+    has a length only if the app's has.
+    """
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self.iterable))
+
+
+class Chunks:
+    """An iterator over the app's chunks.
+
+    Args:
+        chunks: The app's iterator.
+        exchange: The exchange that they belong to.
+        cell: The request ID, in the list that `request_id.current` holds.
+    """
+
+    __slots__ = ("_cell", "_exchange", "_next")
+
+    def __init__(self, chunks: Iterator[bytes], exchange: Exchange, cell: list[str]) -> None:
+        self._next = chunks.__next__
+        self._exchange = exchange
+        self._cell = cell
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if current.get() is not self._cell:
+            current.set(self._cell)
+        try:
+            return self._next()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._exchange.fail(error)
+            raise
+
+
+class _ClosedOnce:
+    """Calls a file's own ``close`` and forgets it, as that one's place is taken by ours."""
+
+    __slots__ = ("_close",)
+
+    def __init__(self, close: Callable[[], object] | None) -> None:
+        self._close = close
+
+    def close(self) -> None:
+        close, self._close = self._close, None
+        if close is not None:
+            close()

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
-from .jsonsafe import READY, field_value, plain
+from .jsonsafe import READY, encode, field_value, plain
 from .masking import text_of
 from .request_id import get_request_id
 
@@ -41,6 +41,9 @@ _SEVERITY = {
     logging.INFO: (6, "INFO"),
     logging.DEBUG: (7, "DEBUG"),
 }
+
+
+_MAX_ENVELOPES = 100  # loggers may be named after data
 
 
 class MozlogFormatter(logging.Formatter):
@@ -75,6 +78,7 @@ class MozlogFormatter(logging.Formatter):
         self.logger_name = logger_name
         self.hostname = socket.gethostname()
         self._has_severity = severity
+        self._envelopes: dict[tuple[str, int, int, str, str], str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record.
@@ -86,11 +90,13 @@ class MozlogFormatter(logging.Formatter):
             One line of JSON, without a line break.
         """
         try:
+            if getattr(self.convert_record, "__func__", None) is _CONVERT_RECORD:
+                return self._format_with_kept_envelope(record)
             line = self.convert_record(record)
         except Exception as error:  # noqa: BLE001 - a subclass may raise; the record is not lost
             line = _unconverted(record, error)
         try:
-            return _encode(line)
+            return encode(line)
         except Exception:  # noqa: BLE001 - a subclass may have put anything in
             return json.dumps(plain(line))
 
@@ -103,20 +109,44 @@ class MozlogFormatter(logging.Formatter):
         Returns:
             The envelope, with the fields under ``Fields``.
         """
-        syslog, text = _SEVERITY.get(record.levelno) or _severity_of_custom_level(record.levelno)
+        return {
+            "Timestamp": _timestamp_ns(record),
+            **self._envelope(*self._key(record)),
+            "Fields": self._fields(record),
+        }
+
+    def _key(self, record: logging.LogRecord) -> tuple[str, int, int, str, str]:
+        """Return all that an envelope depends on."""
+        logger_name = getattr(record, "logger_name", self.logger_name)
+        process = record.process or os.getpid()
+        return record.name, record.levelno, process, text_of(logger_name), self.hostname
+
+    def _envelope(
+        self, name: str, level: int, process: int, logger_name: str, hostname: str
+    ) -> dict[str, Any]:
+        syslog, text = _SEVERITY.get(level) or _severity_of_custom_level(level)
         envelope = {
-            "Timestamp": int(record.created * 1e9),
-            "Type": record.name,
-            "Logger": getattr(record, "logger_name", self.logger_name),
-            "Hostname": self.hostname,
+            "Type": name,
+            "Logger": logger_name,
+            "Hostname": hostname,
             "EnvVersion": self.ENV_VERSION,
             "Severity": syslog,
-            "Pid": record.process or os.getpid(),
-            "Fields": self._fields(record),
+            "Pid": process,
         }
         if self._has_severity:
             envelope["severity"] = text
         return envelope
+
+    def _format_with_kept_envelope(self, record: logging.LogRecord) -> str:
+        # All but the time and the fields is the same for most records: saves 2 us of 6.
+        key = self._key(record)
+        envelope = self._envelopes.get(key)
+        if envelope is None:
+            if len(self._envelopes) >= _MAX_ENVELOPES:
+                self._envelopes.clear()
+            self._envelopes[key] = envelope = encode(self._envelope(*key))[1:-1]
+        fields = encode(self._fields(record))
+        return f'{{"Timestamp": {_timestamp_ns(record)}, {envelope}, "Fields": {fields}}}'
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {
@@ -137,6 +167,8 @@ class MozlogFormatter(logging.Formatter):
             fields["traceback"] = record.exc_text
         return fields
 
+
+_CONVERT_RECORD = MozlogFormatter.convert_record  # a subclass, or a test, may have another
 
 JsonLogFormatter = MozlogFormatter
 """The formatter's name in older documents."""
@@ -175,14 +207,14 @@ class RequestIdLogFilter(logging.Filter):
         return True
 
 
-# Kept, because json.dumps() makes an encoder for each call. A cycle ends in a RecursionError.
-_encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode
+def _timestamp_ns(record: logging.LogRecord) -> int:
+    return int(record.created * 1e9)
 
 
 def _unconverted(record: logging.LogRecord, error: Exception) -> dict[str, Any]:
     problem = f"convert_record raised {_error(error)}"
     fields = {"msg": plain(_message(record)), "error": problem}
-    return {"Timestamp": int(record.created * 1e9), "Type": record.name, "Fields": fields}
+    return {"Timestamp": _timestamp_ns(record), "Type": record.name, "Fields": fields}
 
 
 def _severity_of_custom_level(level: int) -> tuple[int, str]:

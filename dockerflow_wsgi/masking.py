@@ -15,7 +15,8 @@ _WORD = re.compile(r"\S+")
 # password=..., 'password': '...', PWD=...; as in libpq and ODBC connection strings, query
 # strings and the repr of keyword arguments.
 _KEY_PASSWORD = re.compile(
-    r"""(\b\w*(?:password|passwd|pwd)(?:\b['"]?\s*[=:]\s*|%3D))   # the key and its sign
+    r"""(\b\w*(?:password|passwd|pwd)(?:\b['"]?\s*[=:]\s*|%3D)   # the key and its sign
+        |\b\w*(?:token|secret|api_?key)\b=)                      # words of prose, but for the sign
         (?:b?"(?:[^"\\]|\\.)*"?|b?'(?:[^'\\]|\\.)*'?|\{[^}]*\}      # the value, quoted
         |(?:(?!%3B)[^\s,;&)}'"])+)                                # or bare""",
     re.IGNORECASE | re.VERBOSE,
@@ -23,6 +24,13 @@ _KEY_PASSWORD = re.compile(
 
 # A URL whose password has spaces; digits after the colon are a port.
 _SPACED_PASSWORD = re.compile(r"(://[^\s:/@]*:)(?!\d+(?:[/?\#\s]|$))[^@\n]{1,256}(?=@)")
+
+# Where a password without its "@" was taken for a port, and what parsers of URLs say of it.
+_NO_PORT = re.compile(r"(://[^\s:/@\[\]]*:)(?!\d+(?:\W|$)|[{$%*])[^\s/?#'\"@]+(?=[\s/?#'\"]|$)")
+_SAID_PORT = re.compile(
+    r"((?:Port could not be cast to integer value as|invalid literal for int\(\) with base 10:) )"
+    r"(?:'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?)"
+)
 
 # What a Redis that does not know HELLO or AUTH answers: it repeats the command's arguments.
 _REPEATED_ARGUMENTS = re.compile(r"(with args beginning with:).*", re.IGNORECASE | re.DOTALL)
@@ -40,6 +48,7 @@ def mask_credentials(text: str) -> str:
     """
     if "@" in text:
         text = _SPACED_PASSWORD.sub(rf"\g<1>{MASK}", _WORD.sub(_mask_url, text))
+    text = _SAID_PORT.sub(rf"\g<1>{MASK}", _NO_PORT.sub(rf"\g<1>{MASK}", text))
     text = _REPEATED_ARGUMENTS.sub(rf"\g<1> {MASK}", text)
     return _KEY_PASSWORD.sub(rf"\g<1>{MASK}", text)
 

@@ -8,12 +8,10 @@ knows more: its configuration, its user, its application context.
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from . import request_id as request_ids
 from . import summary
-from .body import expect_file, watch
 from .checks import (
     CheckRegistry,
     check_database_connected,
@@ -21,20 +19,19 @@ from .checks import (
     check_redis_connected,
 )
 from .checks.registry import RegistersChecks
-from .checks.runner import CheckRunner
-from .config import Settings, environment_source, keyword_source, read_settings
-from .endpoints import (
-    ERROR_PATH,
-    HEARTBEAT_PATH,
-    LBHEARTBEAT_PATH,
-    VERSION_PATH,
-    ErrorEndpoint,
-    HeartbeatEndpoint,
-    LbHeartbeatEndpoint,
-    VersionEndpoint,
+from .config import (
+    NAMES,
+    Source,
+    environment_source,
+    keyword_source,
+    read_settings,
 )
-from .exchange import Exchange
-from .request_id import RequestIDSource
+from .endpoints import LBHEARTBEAT, VersionEndpoint, make_endpoints
+from .exchange import RESPONSE_HEADER, Exchange
+from .file_wrapper import expect_file
+from .hooks import Hooks
+from .nesting import find_inside
+from .request_id import RequestIDSource, current
 from .summary import SummaryLog
 from .version import VersionFile
 
@@ -61,6 +58,10 @@ class DockerflowMiddleware(RegistersChecks):
 
     Building it opens no connection, starts no thread and reads no file.
 
+    Around an app that is wrapped already, by mistake, it takes over what it is not given itself:
+    the checks, settings, hooks and version callback of the middleware inside, unless that one is
+    disabled. With a registry of its own it takes over nothing.
+
     Args:
         app: The WSGI application.
         registry: Where checks are registered; by default a new one.
@@ -72,7 +73,7 @@ class DockerflowMiddleware(RegistersChecks):
         on_heartbeat: Called with the `checks.HeartbeatReport` of each heartbeat run. What it
             raises is logged.
         check_context: Makes a context manager that each check runs in, on its thread; such as
-            Flask's ``app.app_context``.
+            Flask's ``app.app_context``. By default there is none.
         summary_extra: Called with the environ when a response is over; returns a mapping of
             further fields for its summary. What it raises is logged.
         **settings: The settings of `dockerflow_wsgi.config.Settings`. A setting ``x`` that is
@@ -82,6 +83,9 @@ class DockerflowMiddleware(RegistersChecks):
         app: The wrapped application.
         registry: The checks.
         settings: The settings as they were read.
+        hooks: The functions that it calls.
+        version_endpoint: Answers ``/__version__``.
+        endpoints: The WSGI app of each path that is answered here.
 
     Raises:
         ConfigurationError: Settings have wrong values; the text names them all.
@@ -109,31 +113,37 @@ class DockerflowMiddleware(RegistersChecks):
         redis: Any = None,
         migrate: Any = None,
         on_heartbeat: Callable[[HeartbeatReport], object] | None = None,
-        check_context: CheckContext = nullcontext,
+        check_context: CheckContext | None = None,
         summary_extra: SummaryExtra | None = None,
         **settings: Unpack[SettingKeywords],
     ) -> None:
         _require("app", app, "a WSGI application", callable(app))
         _require("on_heartbeat", on_heartbeat, "callable", _is_hook(on_heartbeat))
-        _require("check_context", check_context, "callable", callable(check_context))
+        _require("check_context", check_context, "callable", _is_hook(check_context))
         _require("summary_extra", summary_extra, "callable", _is_hook(summary_extra))
         self.app = app
-        self.settings = read_settings([keyword_source(settings), environment_source(os.environ)])
-        if registry is None:  # wrapped twice by mistake, the checks must not get lost
-            registry = app.registry if isinstance(app, DockerflowMiddleware) else CheckRegistry()
-        self.registry = registry
+        inner = _inner(app) if registry is None else None
+        self.settings = read_settings([keyword_source(settings), _other_source(inner)])
+        self.registry = _registry_of(inner) if registry is None else registry
         _require("registry", registry, "a CheckRegistry", isinstance(self.registry, CheckRegistry))
         self._register_built_in_checks(db, redis, migrate)
+        hooks = Hooks(on_heartbeat, check_context, summary_extra)
+        self.hooks: Hooks = hooks if inner is None else hooks.filled_from(inner.hooks)
         self._is_disabled = self.settings.disabled
         self._echo = self.settings.echo_request_id
         self._request_ids = RequestIDSource(
             self.settings.request_id_header, trust=self.settings.trust_request_id
         )
         self._log_summary = SummaryLog(
-            summary_extra, with_querystring=self.settings.summary_log_querystring
+            self.hooks.summary_extra, with_querystring=self.settings.summary_log_querystring
         ).write
-        self._version = VersionEndpoint(VersionFile(self.settings.version_path))
-        self._endpoints = self._make_endpoints(self.settings, on_heartbeat, check_context)
+        if inner is None or settings.get("version_path") is not None:
+            self.version_endpoint = VersionEndpoint(VersionFile(self.settings.version_path))
+        else:
+            self.version_endpoint = inner.version_endpoint
+        self.endpoints = make_endpoints(
+            self.settings, self.hooks, self.registry, self.version_endpoint
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request, as PEP 3333 has it.
@@ -147,28 +157,51 @@ class DockerflowMiddleware(RegistersChecks):
         """
         if self._is_disabled:
             return self.app(environ, start_response)
-        endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
+        endpoint = self.endpoints.get(environ.get("PATH_INFO", ""))
         app = endpoint or self.app
         if request_ids.ENVIRON_KEY in environ:
             return app(environ, start_response)  # a middleware further out looks after it
 
+        request_id = self._request_ids.assign(environ)
+        if endpoint is LBHEARTBEAT and LBHEARTBEAT.needs_no_record(environ):
+            return self._answer_lbheartbeat(environ, start_response, request_id)
         environ[summary.ENVIRON_KEY] = {}
         expect_file(environ)
-        exchange = Exchange(
-            environ,
-            start_response,
-            self._request_ids.assign(environ),
-            is_probe=endpoint is not None,
-            echo=self._echo,
-            on_end=self._log_summary,
+        is_probe = endpoint is not None
+        exchange = Exchange(  # by position: names would take 0.15 us
+            environ, start_response, request_id, is_probe, self._echo, self._log_summary
         )
         try:
             iterable = app(environ, exchange.start_response)
         except BaseException as error:
             exchange.fail(error)
-            exchange.end()
+            exchange.close()
             raise
-        return watch(iterable, exchange)
+        return exchange.watch(iterable)
+
+    def _answer_lbheartbeat(
+        self, environ: WSGIEnvironment, start_response: StartResponse, request_id: str
+    ) -> list[bytes]:
+        # Without an exchange, which only a server that fails has need of: 1.5 us in place of 3.5.
+        ok = LBHEARTBEAT.ok
+        echoed = ((RESPONSE_HEADER, request_id),) if self._echo else ()
+        outer = current.get()
+        cell = [request_id]
+        current.set(cell)
+        try:
+            start_response(ok.status, [*ok.headers, *echoed])
+        except BaseException as error:
+            exchange = Exchange(
+                environ, start_response, request_id, True, self._echo, self._log_summary
+            )
+            exchange.fail(error)
+            exchange.close()
+            raise
+        finally:
+            cell.clear()
+            if outer:
+                current.set(outer)
+        return []
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
         """Ask a function for the version object in place of ``version.json``; a decorator.
@@ -180,7 +213,7 @@ class DockerflowMiddleware(RegistersChecks):
         Returns:
             The function itself.
         """
-        self._version.callback = func
+        self.version_endpoint.callback = func
         return func
 
     def _register_built_in_checks(self, db: object, redis: object, migrate: object) -> None:
@@ -195,33 +228,22 @@ class DockerflowMiddleware(RegistersChecks):
         if migrate is not None:
             self.registry.init_check(check_migrations_applied, migrate, db=db)
 
-    def _make_endpoints(
-        self,
-        settings: Settings,
-        on_heartbeat: Callable[[HeartbeatReport], object] | None,
-        check_context: CheckContext,
-    ) -> dict[str, WSGIApplication]:
-        runner = CheckRunner(
-            self.registry,
-            timeout_s=settings.check_timeout,
-            ttl_s=settings.heartbeat_ttl,
-            failed_level=settings.heartbeat_failed_level,
-            silenced=settings.silenced_checks,
-            on_report=on_heartbeat,
-            context=check_context,
-        )
-        endpoints: dict[str, WSGIApplication] = {
-            VERSION_PATH: self._version,
-            LBHEARTBEAT_PATH: LbHeartbeatEndpoint(),
-            HEARTBEAT_PATH: HeartbeatEndpoint(
-                runner,
-                failed_status_code=settings.heartbeat_failed_status_code,
-                details=settings.heartbeat_details,
-            ),
-        }
-        if settings.error_endpoint:
-            endpoints[ERROR_PATH] = ErrorEndpoint()
-        return endpoints
+
+def _inner(app: object) -> DockerflowMiddleware | None:
+    inner = find_inside(app, DockerflowMiddleware)
+    return None if inner is None or inner.settings.disabled else inner
+
+
+def _other_source(inner: DockerflowMiddleware | None) -> Source:
+    """Return where settings come from that are not given: from further in, if we are there."""
+    if inner is None:
+        return environment_source(os.environ)
+    found = {name: getattr(inner.settings, name) for name in NAMES}
+    return Source(found, "{} of the middleware inside".format)
+
+
+def _registry_of(inner: DockerflowMiddleware | None) -> CheckRegistry:
+    return CheckRegistry() if inner is None else inner.registry
 
 
 def _is_hook(hook: object) -> bool:

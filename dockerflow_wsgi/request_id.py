@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from .uuids import new_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +17,12 @@ ENVIRON_KEY = "dockerflow.request_id"
 
 _is_acceptable = re.compile(r"[A-Za-z0-9._:;=+/@~-]{1,200}").fullmatch
 
-# The variable holds a one-item list, not the ID, because the response may be closed in
-# another thread or context than the one that set it: emptying the list is seen in all.
-_current: ContextVar[list[str] | None] = ContextVar("dockerflow_wsgi.request_id", default=None)
+current: ContextVar[list[str] | None] = ContextVar("dockerflow_wsgi.request_id", default=None)
+"""The ID of the request that is being served, in a list.
+
+The list and not the ID, because the response may be closed in another thread or context than
+the one that set it: emptying the list is seen in all.
+"""
 
 
 def get_request_id() -> str | None:
@@ -28,18 +32,7 @@ def get_request_id() -> str | None:
         The ID, or ``None`` outside a request and after its response is over.
     """
     # next(): the list may be emptied at any moment, by another thread.
-    return next(iter(_current.get() or ()), None)
-
-
-def new_request_id() -> str:
-    """Make a random request ID.
-
-    Returns:
-        A UUID of version 4 (RFC 9562): 32 hexadecimal digits with hyphens.
-    """
-    digits = os.urandom(16).hex()  # by hand: uuid.uuid4() takes three times as long
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    return next(iter(current.get() or ()), None)
 
 
 class RequestIDSource:
@@ -76,32 +69,6 @@ class RequestIDSource:
             if request_id and _is_acceptable(request_id):
                 break
         else:
-            request_id = new_request_id()
+            request_id = new_uuid()
         environ[ENVIRON_KEY] = environ[self._key] = request_id
         return request_id
-
-
-class RequestIDScope:
-    """Shows one request's ID to the code that serves it, until the response is over.
-
-    A response's steps (the call, each chunk, ``close()``) may run in turns with those of
-    other responses on the same thread, or each in another thread; so each step starts with
-    `enter`.
-    """
-
-    __slots__ = ("_cell", "_outer")
-
-    def __init__(self, request_id: str) -> None:
-        self._cell = [request_id]
-        self._outer = _current.get()
-        _current.set(self._cell)
-
-    def enter(self) -> None:
-        """Make this request the current one of this thread, greenlet or context."""
-        _current.set(self._cell)
-
-    def leave(self) -> None:
-        """End the scope, in every thread and context; the request around it, if any, is next."""
-        self._cell.clear()
-        if _current.get() is self._cell:
-            _current.set(self._outer)

@@ -50,22 +50,23 @@ class SummaryLog:
         Args:
             exchange: The exchange. Nothing is built when the logger is above its level.
         """
-        code = _code(exchange.status)
         if exchange.failure is None:
             exchange.failure = exchange.environ.get(FAILURE_KEY)
-        level = _level(exchange, code)
         try:
+            level = _probe_level(exchange) if exchange.is_probe else logging.INFO
+            if exchange.failure is not None:
+                level = logging.ERROR
             if logger.isEnabledFor(level):
-                fields = self._fields(exchange, code)
+                fields = self._fields(exchange)
                 logger.handle(_record(level, exchange.failure, fields))
         except Exception as error:  # noqa: BLE001 - a broken log must not break the response
             log_fault("The summary of a request could not be logged", error)
 
-    def _fields(self, exchange: Exchange, code: int | None) -> dict[str, Any]:
+    def _fields(self, exchange: Exchange) -> dict[str, Any]:
         environ = exchange.environ
-        errno = _errno(exchange, code)
+        code = _code(exchange.status)
         fields = {
-            "errno": errno,
+            "errno": _errno(exchange, code),
             "agent": environ.get("HTTP_USER_AGENT", ""),
             "lang": environ.get("HTTP_ACCEPT_LANGUAGE", ""),
             "method": exchange.method,
@@ -79,21 +80,24 @@ class SummaryLog:
             del fields["code"]
         if self._with_querystring:
             fields["querystring"] = _decoded(environ.get("QUERY_STRING", ""))
+        if self._extra is not None or environ.get(ENVIRON_KEY):
+            self._add_given(fields, environ)
+        return fields
+
+    def _add_given(self, fields: dict[str, Any], environ: WSGIEnvironment) -> None:
+        """Add what the user's hook and the app have to say."""
+        errno = fields["errno"]
         if self._extra is not None:
             call_hook("summary_extra", _update, fields, self._extra, environ, instead=None)
         if environ.get(ENVIRON_KEY):
             call_hook(ENVIRON_KEY, _update, fields, _given_by_app, environ, instead=None)
         fields["uid"] = text_of(fields["uid"])
         fields["errno"] = _integer(fields["errno"], instead=errno)
-        return fields
 
 
-def _level(exchange: Exchange, code: int | None) -> int:
-    if exchange.failure is not None:
-        return logging.ERROR
-    if exchange.is_probe and code is not None and code < 400:
-        return logging.DEBUG  # so that probes do not drown the log
-    return logging.INFO
+def _probe_level(exchange: Exchange) -> int:
+    # A lower one for a probe that was answered well, so that probes do not drown the log.
+    return logging.DEBUG if (_code(exchange.status) or 500) < 400 else logging.INFO
 
 
 def _code(status: str | None) -> int | None:
@@ -140,7 +144,8 @@ def _record(level: int, failure: str | None, fields: dict[str, Any]) -> logging.
     # Not Logger.log(): it walks the stack for the caller, which is always this line.
     message = failure if failure is not None else fields.pop("msg", "")
     record = logger.makeRecord(logger.name, level, __file__, 0, message, (), None)
-    for name in _RECORD_ATTRIBUTES.intersection(fields):
-        fields[f"{name}_"] = fields.pop(name)
+    if not _RECORD_ATTRIBUTES.isdisjoint(fields):
+        for name in _RECORD_ATTRIBUTES.intersection(fields):
+            fields[f"{name}_"] = fields.pop(name)
     vars(record).update(fields)
     return record

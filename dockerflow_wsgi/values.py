@@ -50,6 +50,13 @@ def failed_status_code(raw: object) -> int:
     return int(number)
 
 
+def port(raw: object) -> int:
+    """Read a TCP port; 0 is any free one."""
+    accepted = "a port number from 0 to 65535"
+    number = _number(raw, accepted, lambda number: 0 <= number <= 65535 and number.is_integer())
+    return int(number)
+
+
 def level(raw: object) -> int:
     """Read a check level, by its name or its number."""
     if isinstance(raw, str) and raw.strip().lower() in LEVELS:
@@ -59,7 +66,7 @@ def level(raw: object) -> int:
     raise ValueError("info, warning, error or critical")
 
 
-def details(raw: object) -> str | Callable[[dict[str, Any]], bool]:
+def details(raw: object) -> str | Callable[..., object]:
     """Read who may see the details of a heartbeat."""
     if callable(raw):
         return raw

@@ -69,25 +69,20 @@ class VersionFile:
 
     Args:
         directories: Where to look; the first that holds the file is asked.
+
+    Attributes:
+        paths: Where the file is looked for.
     """
 
-    __slots__ = ("_directories", "_readings")
+    __slots__ = ("_readings", "paths")
 
     def __init__(self, directories: Sequence[str]) -> None:
-        self._directories = tuple(directories)
+        self.paths = tuple(os.path.join(directory, FILE_NAME) for directory in directories)
         self._readings: dict[str, VersionReading] = {}
 
     def directory(self) -> str:
         """Return the first directory that holds the file, or the first one if none does."""
-        for directory in self._directories:
-            if os.path.lexists(os.path.join(directory, FILE_NAME)):
-                return directory
-        return self._directories[0]
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Where the file is looked for."""
-        return tuple(os.path.join(directory, FILE_NAME) for directory in self._directories)
+        return os.path.dirname(self._path())
 
     def read(self) -> VersionReading | None:
         """Read the file, unless it is as it was.
@@ -98,9 +93,10 @@ class VersionFile:
         Raises:
             VersionError: The file is there and cannot be served.
         """
-        path = os.path.join(self.directory(), FILE_NAME)
+        path = self.paths[0] if len(self.paths) == 1 else self._path()
         try:
-            path = os.path.abspath(path)
+            if not os.path.isabs(path):
+                path = os.path.abspath(path)
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -109,6 +105,9 @@ class VersionFile:
         if not stat.S_ISREG(status.st_mode):
             _refuse("is not a regular file: put the JSON object in a file", path)
         return self._read_if_changed(path, status)
+
+    def _path(self) -> str:
+        return next(filter(os.path.lexists, self.paths), self.paths[0])
 
     def _read_if_changed(self, path: str, status: os.stat_result) -> VersionReading:
         signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

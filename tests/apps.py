@@ -42,3 +42,7 @@ if "preheat" in os.environ.get("TEST_APPS", ""):
     # As an app that asks for its own health while it is loaded, before any fork.
     list(hanging({"PATH_INFO": "/__heartbeat__", "REQUEST_METHOD": "GET"}, lambda *_: None))
     sys.stderr.write("preheated\n")
+
+# As a preloaded app that is warmed up by a request before its server forks.
+warmed = DockerflowMiddleware(lambda _environ, start_response: start_response("200 OK", []) or [])
+warmed({"PATH_INFO": "/", "REQUEST_METHOD": "GET"}, lambda *_: None).close()

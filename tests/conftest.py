@@ -24,7 +24,7 @@ def no_settings_in_the_environment(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_request_is_left_from_the_test_before():
     """Forget the request of a test client's response that nobody closed."""
-    request_id._current.set(None)
+    request_id.current.set(None)
 
 
 @pytest.fixture(scope="session")

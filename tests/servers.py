@@ -21,10 +21,16 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import psutil
-from sqlalchemy import make_url
+import sqlalchemy
+from patience import PATIENCE_S, wait_for
+from sqlalchemy.engine import make_url
 
 PASSWORD = "s3cr3t-7d2f"  # of every server that wants one; must never be shown
+POSTGRESQL = f"postgresql+psycopg{2 if sqlalchemy.__version__.startswith('1.') else ''}"
+"""Scheme of the URLs: SQLAlchemy 1.4 has no dialect for psycopg 3."""
+
 ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 
 
 def free_port():
@@ -119,7 +125,7 @@ def postgres_server():
 
 
 def _url(server):
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    url = make_url(server.get_uri()).set(drivername=POSTGRESQL)
     url = url.set(username="ada", password=PASSWORD)
     return url.render_as_string(hide_password=False)
 
@@ -158,18 +164,31 @@ class Gunicorn:
         self.process = process
         self.port = port
 
+    def kill(self):
+        """Kill it and its workers, as the kernel does when memory is short."""
+        family = self.family()
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=PATIENCE_S)
+
+    def family(self):
+        """Return its processes, the master first."""
+        master = psutil.Process(self.process.pid)
+        return [master, *master.children(recursive=True)]
+
     def stop(self):
         """Stop it, and return what it wrote to stdout."""
         self.process.terminate()
-        stdout, _stderr = self.process.communicate(timeout=20)
+        stdout, _stderr = self.process.communicate(timeout=PATIENCE_S)
         return stdout
 
 
 @contextlib.contextmanager
-def gunicorn_server(app, *options, cwd=ROOT, **environment):
+def gunicorn_server(app, *options, port=0, cwd=ROOT, **environment):
     """Serve ``module:app`` with gunicorn."""
     with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *options, app]
+        address = f"127.0.0.1:{port}"
+        command = [sys.executable, "-m", "gunicorn", "--bind", address, *options, app]
         process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -182,10 +201,11 @@ def gunicorn_server(app, *options, cwd=ROOT, **environment):
             line = wait_for(process.stderr, "Listening at")
             drain = threading.Thread(target=process.stderr.read)
             drain.start()
-            yield Gunicorn(process, int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1]))
+            # With --reuse-port each worker listens for itself, and the line does not tell where.
+            yield Gunicorn(process, port or int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1]))
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=PATIENCE_S)
             drain.join()
             process.stdout.close()
             process.stderr.close()
@@ -209,16 +229,15 @@ def uwsgi_server(app, *options, cwd=ROOT):
             drain.start()
             yield port
         finally:
-            process.terminate()
-            process.wait(timeout=20)
+            _end_uwsgi(process)
             drain.join()
 
 
-def wait_for(stream, text):
-    """Read lines until one has the text, and return it."""
-    seen = []
-    for line in stream:
-        if text in line:
-            return line
-        seen.append(line)
-    raise AssertionError(f"the server ended without {text!r}:\n{''.join(seen)}")
+def _end_uwsgi(process):
+    family = [*psutil.Process(process.pid).children(recursive=True), process]
+    process.terminate()
+    try:
+        process.wait(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:  # a signal in the moment of its start makes it hang
+        for member in family:
+            member.kill()

@@ -200,6 +200,12 @@ def test_all_wrong_values_are_reported_together(monkeypatch):
     ]
 
 
+def test_one_wrong_value_is_one():
+    """The title counts in words that fit."""
+    with pytest.raises(ConfigurationError, match=r"^1 setting is wrong:\n  check_timeout = "):
+        settings(check_timeout="soon")
+
+
 def test_building_touches_nothing():
     """No file, no socket, no thread: an app whose database is down is imported all the same."""
     import sys

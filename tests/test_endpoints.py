@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import re
-import socket
 
 import pytest
+from probing import get, probe
 from servers import wsgiref_server
 from webtest import TestApp as WebTestApp
 from wsgi import hello, make_environ, request
@@ -214,6 +213,12 @@ def test_a_browser_gets_the_same_facts_as_a_page():
     assert "://" not in page
 
 
+def test_a_browser_may_write_its_media_types_in_any_case():
+    """They are the same in any (RFC 9110, 8.3.1)."""
+    response = request(failing_app(), "/__heartbeat__", HTTP_ACCEPT="TEXT/HTML")
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+
+
 def test_the_page_escapes_everything(listen):
     """Whatever a check can say is text and not markup."""
     listen("dockerflow_wsgi.checks", logging.CRITICAL)  # pytest cannot show a lone surrogate
@@ -303,9 +308,8 @@ def test_the_error_endpoint_logs_and_raises(listen, summaries):
 
 def test_a_plain_http_1_0_probe_is_answered(app):
     """HAProxy's ``option httpchk`` sends neither ``Host`` nor ``User-Agent``."""
-    with wsgiref_server(app) as port, socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"GET /__lbheartbeat__ HTTP/1.0\r\n\r\n")
-        assert connection.makefile("rb").read().startswith(b"HTTP/1.0 200 OK\r\n")
+    with wsgiref_server(app) as port:
+        assert probe(port, "/__lbheartbeat__").startswith(b"HTTP/1.0 200 OK\r\n")
 
 
 def test_a_real_server_serves_app_and_endpoints(version_directory):
@@ -314,13 +318,10 @@ def test_a_real_server_serves_app_and_endpoints(version_directory):
     with wsgiref_server(app) as port:
         bodies = {}
         for path in ["/", *PATHS]:
-            connection = http.client.HTTPConnection("127.0.0.1", port)
-            connection.request("GET", path, headers={"X-Request-ID": "probe-1"})
-            response = connection.getresponse()
-            assert response.status == 200
-            assert response.headers["X-Request-ID"] == "probe-1"
-            bodies[path] = response.read()
-            connection.close()
+            answer = get(port, path, **{"X-Request-ID": "probe-1"})
+            assert answer.status == 200
+            assert answer.headers["X-Request-ID"] == "probe-1"
+            bodies[path] = answer.body
     assert bodies["/"] == b"hello"
     assert json.loads(bodies["/__version__"])["build"] == "42"
     assert json.loads(bodies["/__heartbeat__"])["status"] == "ok"

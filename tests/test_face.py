@@ -9,7 +9,9 @@ import pytest
 
 import dockerflow_wsgi
 from dockerflow_wsgi import checks
+from dockerflow_wsgi.extras import extra
 
+OF_SQLALCHEMY_1_4 = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
 OPTIONAL = ["alembic", "blinker", "flask", "flask_sqlalchemy", "redis", "sqlalchemy"]
 
 
@@ -21,6 +23,7 @@ def test_the_face_has_the_contracts_names():
         "DockerflowMiddleware",
         "checks",
         "get_request_id",
+        "serve_in_background",
     ]
     for module in (dockerflow_wsgi, checks):
         assert sorted(module.__all__) == sorted(set(module.__all__) & set(dir(module)))
@@ -49,8 +52,9 @@ def test_the_ids_are_the_published_ones():
 
 def run_python(code):
     """Run code in a new interpreter, with warnings as errors, and return what it prints."""
+    strictly = ["-W", "error", "-W", f"ignore::DeprecationWarning:{OF_SQLALCHEMY_1_4}"]
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, *strictly, "-c", code], capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
@@ -79,6 +83,7 @@ def test_a_missing_package_is_told_with_the_extra_to_install(call, extra, missin
     code = f"""
 import sys
 from dockerflow_wsgi import checks
+from dockerflow_wsgi.extras import extra
 if "alembic." in {call!r}: import alembic.config
 sys.modules[{missing!r}] = None
 try:
@@ -87,6 +92,21 @@ except ImportError as error:
     print(error)
 """
     assert f"pip install 'dockerflow-wsgi[{extra}]'" in run_python(code)
+
+
+def test_the_command_returns_its_exit_code_to_python():
+    """Called with arguments, it leaves the process to its caller."""
+    code = """
+from dockerflow_wsgi.__main__ import main
+print(main(["doctor", "no_such_module:app", "--skip", "version_json"]), "goes on")
+"""
+    assert run_python(code).endswith("1 goes on")
+
+
+def test_a_package_too_old_for_us_is_told_with_the_extra_to_install():
+    """It can be imported, but lacks a name: the extra brings one that has it."""
+    with pytest.raises(ImportError, match=r"too old: install it with .*\[redis\]"), extra("redis"):
+        raise ImportError("too old")
 
 
 def test_the_command_shows_its_version_and_its_use():

@@ -19,7 +19,7 @@ import uuid
 import pytest
 from wsgi import hello, request
 
-from dockerflow_wsgi import DockerflowMiddleware
+from dockerflow_wsgi import DockerflowMiddleware, jsonsafe
 from dockerflow_wsgi.logging import (
     JsonLogFormatter,
     MozlogFormatter,
@@ -249,11 +249,105 @@ def test_a_ready_made_traceback_is_kept():
     assert fields(made) == {"msg": "failed", "traceback": "Traceback ..."}
 
 
+def test_a_ready_made_traceback_is_kept_beside_its_exception():
+    """As `logging` does: another formatter, or a filter that masks, has made it."""
+    made = record("failed", exc_info=failure())
+    made.exc_text = "Traceback ..."
+    assert fields(made)["traceback"] == "Traceback ..."
+
+
 def test_stack_info_is_kept():
     """As it was asked for."""
     made = record("here")
     made.stack_info = "Stack (most recent call last):\n  File ..."
     assert fields(made)["stack_info"].startswith("Stack")
+
+
+def test_the_envelope_is_each_records_own():
+    """Though its text is kept: logger, level, process and names may differ from line to line."""
+    formatter = MozlogFormatter(logger_name="acme")
+    first, second = record(), record()
+    second.name, second.levelno, second.process = "other", logging.ERROR, 7
+    second.logger_name = "given"
+    lines = [strict_json(formatter.format(made)) for made in (first, second, first)]
+    formatter.hostname = "moved"
+    formatter.logger_name = "renamed"
+    lines.append(strict_json(formatter.format(first)))
+    assert [line["Type"] for line in lines] == [first.name, "other", first.name, first.name]
+    assert [line["Severity"] for line in lines] == [6, 3, 6, 6]
+    assert [line["Pid"] for line in lines] == [os.getpid(), 7, os.getpid(), os.getpid()]
+    assert [line["Logger"] for line in lines] == ["acme", "given", "acme", "renamed"]
+    assert [line["Hostname"] == "moved" for line in lines] == [False, False, False, True]
+
+
+def test_loggers_named_after_data_do_not_fill_the_memory():
+    """A thousand of them leave a hundred envelopes at most."""
+    formatter = MozlogFormatter()
+    for number in range(1000):
+        made = record()
+        made.name = f"user.{number}"
+        assert strict_json(formatter.format(made))["Type"] == made.name
+    assert len(formatter._envelopes) <= 100
+
+
+def test_an_odd_logger_name_does_not_lose_the_line():
+    """Whatever it is, the envelope has its text."""
+    made = record("kept")
+    made.logger_name = ["a", "list"]
+    assert formatted(made)["Logger"] == "['a', 'list']"
+
+
+def test_a_record_may_tell_its_logger_name_by_a_property():
+    """Each line has that of its own record, though envelopes are kept."""
+
+    class TenantRecord(logging.LogRecord):
+        @property
+        def logger_name(self):
+            return self.tenant
+
+    formatter = MozlogFormatter()
+    names = []
+    for tenant in ("a", "b"):
+        made = TenantRecord("acme", logging.INFO, __file__, 1, "text", (), None)
+        made.tenant = tenant
+        names.append(strict_json(formatter.format(made))["Logger"])
+    assert names == ["a", "b"]
+
+
+def test_the_pid_is_the_forks_own():
+    """Also where records do not tell it (``logging.logProcesses``), and envelopes are kept."""
+    formatter = MozlogFormatter()
+    made = record()
+    made.process = None
+    assert strict_json(formatter.format(made))["Pid"] == os.getpid()
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(sender, formatter.format(made).encode())
+        os._exit(0)
+    os.close(sender)
+    with open(receiver, encoding="utf-8") as pipe:
+        assert strict_json(pipe.read())["Pid"] == child
+    os.waitpid(child, 0)
+
+
+def test_a_records_own_message_is_taken():
+    """As from a record factory that keeps secrets out of it."""
+
+    class MaskingRecord(logging.LogRecord):
+        def getMessage(self):  # noqa: N802
+            return super().getMessage().replace("s3cret", "***")
+
+    made = MaskingRecord("acme", logging.INFO, __file__, 1, "password s3cret", (), None)
+    assert fields(made) == {"msg": "password ***"}
+
+
+def test_convert_record_may_be_replaced_at_any_time():
+    """On the formatter itself, or for a while on its class."""
+    formatter = MozlogFormatter()
+    formatter.format(record())
+    formatter.convert_record = lambda made: {"Own": made.name}
+    assert strict_json(formatter.format(record())) == {"Own": "acme.shop"}
 
 
 def test_a_subclass_can_convert_records_its_own_way():
@@ -407,3 +501,12 @@ def test_the_filter_adds_the_request_id(listen):
     assert [made.rid for made in handler] == [None, "r-1", "own"]
     assert "rid" not in fields(handler[0])
     assert fields(handler[1])["rid"] == "r-1"
+
+
+def test_without_the_c_encoder_the_line_is_the_same(monkeypatch):
+    """As in PyPy, or in a Python whose JSON module is made otherwise."""
+    made = record("caf\u00e9", number=1.5, nested={"a": [True, None]})
+    expected = MozlogFormatter().format(made)
+    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    monkeypatch.setattr("dockerflow_wsgi.logging.encode", jsonsafe._make_encode())
+    assert MozlogFormatter().format(made) == expected

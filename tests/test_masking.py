@@ -35,6 +35,17 @@ from dockerflow_wsgi.masking import describe, mask_credentials
         ('password="s3cr3t', "password=***"),
         (r"password='s3\'cr3t x'", "password=***"),
         ("not: postgresql://ada:s3 cr3t@db/x", "not: postgresql://ada:***@db/x"),
+        ("?token=s3cr3t&x=1", "?token=***&x=1"),
+        ("http://h/?api_key=s3cr3t", "http://h/?api_key=***"),
+        ("create_engine('postgresql://ada:s3cr3t/x')", "create_engine('postgresql://ada:***/x')"),
+        (
+            "Port could not be cast to integer value as 's3cr3t'",
+            "Port could not be cast to integer value as ***",
+        ),
+        (
+            'ValueError: invalid literal for int() with base 10: "s3\'cr3t"',
+            "ValueError: invalid literal for int() with base 10: ***",
+        ),
         (
             "unknown command `AUTH`, with args beginning with: `a`, `s3cr3t`",
             "unknown command `AUTH`, with args beginning with: ***",
@@ -57,6 +68,9 @@ def test_passwords_are_masked(text, masked):
         "from: ada@x.test",
         "ssh://git@x.test/repo",
         "http://x.test:8000 says no to ada@x.test",
+        "http://[::1]:8000/a",
+        "f'redis://{host}:{port}/0'",
+        "unexpected token: )",
         "",
     ],
 )
@@ -72,6 +86,9 @@ def test_no_text_makes_masking_slow():
     mask_credentials("a://b:" * 200_000)
     mask_credentials("a://b:c@d" * 200_000)
     mask_credentials("password" * 100_000)
+    mask_credentials("token" * 100_000)
+    mask_credentials("://b:" * 200_000 + "'")
+    mask_credentials("://" + "b:" * 200_000)
     assert time.monotonic() - started < 10
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from wsgiref.validate import validator
 
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 from wsgi import Server, hello, make_environ, request
 
-from dockerflow_wsgi import CheckRegistry, DockerflowMiddleware, get_request_id
+from dockerflow_wsgi import CheckRegistry, DockerflowMiddleware, checks, get_request_id
 
 
 class Body:
@@ -327,6 +330,38 @@ def test_exc_info_is_dropped():
         gc.enable()
 
 
+def test_exc_info_that_the_server_raises_is_dropped_too():
+    """Its traceback then leads through our frame, which must not lead back to it."""
+    import gc
+
+    class Traceable(Exception):  # noqa: N818
+        pass
+
+    def app(_environ, start_response):
+        try:
+            raise Traceable
+        except Traceable:
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+
+    def refusing(_status, _headers, exc_info=None):
+        try:
+            raise exc_info[1].with_traceback(exc_info[2])
+        finally:
+            exc_info = None
+
+    def serve():
+        try:
+            DockerflowMiddleware(app)(make_environ(), refusing)
+        except Traceable as error:
+            return weakref.ref(error)
+
+    gc.disable()
+    try:
+        assert serve()() is None
+    finally:
+        gc.enable()
+
+
 def test_the_servers_write_callable_is_returned():
     """Old apps that write imperatively write to the server itself."""
     writes = []
@@ -515,6 +550,44 @@ def test_the_servers_file_wrapper_class_stays_in_the_environ():
     assert environ["wsgi.file_wrapper"] is FileWrapper
 
 
+def test_a_body_beside_a_file_wrapper_is_none(summaries):
+    """A server whose file wrapper is a function makes no file of what the app returns itself."""
+    environ = make_environ(**{"wsgi.file_wrapper": uwsgi_sendfile})
+    chunks = (chunk for chunk in (b"x", b"y"))
+    result = DockerflowMiddleware(app_returning(chunks))(environ, Server().start_response)
+    assert list(result) == [b"x", b"y"]
+    assert len(summaries) == 0
+    result.close()
+    assert len(summaries) == 1
+
+
+def test_a_wrapped_file_is_not_kept_alive():
+    """Neither by us nor by a cycle, once it is closed."""
+    import gc
+
+    class Wrapper:
+        def __init__(self, file):
+            self.file = file
+
+        def close(self):
+            self.file.close()
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"](Body(b"x"))
+
+    environ = make_environ(**{"wsgi.file_wrapper": Wrapper})
+    gc.disable()
+    try:
+        result = DockerflowMiddleware(app)(environ, Server().start_response)
+        file = weakref.ref(result)
+        result.close()
+        del result
+        assert file() is None
+    finally:
+        gc.enable()
+
+
 def test_a_file_wrapper_that_takes_no_attribute_still_gets_its_summary(summaries):
     """A server's own C type cannot be watched: its summary is written at once."""
 
@@ -578,6 +651,133 @@ def test_interleaved_responses_on_one_thread_keep_their_ids():
     assert get_request_id() is None
 
 
+@pytest.mark.parametrize("make", [list, iter, tuple])
+@pytest.mark.parametrize("count", [1, 3])
+def test_code_around_a_body_sees_its_request(make, count):
+    """As an outer middleware or a server that logs between the chunks of interleaved bodies."""
+
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        return make([b"chunk"] * count)
+
+    wrapped = DockerflowMiddleware(app)
+    bodies = {
+        rid: wrapped(make_environ(HTTP_X_REQUEST_ID=rid), lambda *_: None) for rid in ("a", "b")
+    }
+    iterators = {}
+    for _ in range(count):
+        for rid, body in bodies.items():
+            if rid not in iterators:
+                iterators[rid] = iter(body)
+            assert next(iterators[rid]) == b"chunk"
+            assert get_request_id() == rid
+    for body in bodies.values():
+        body.close()
+    again = wrapped(make_environ(HTTP_X_REQUEST_ID="c"), lambda *_: None)
+    other = wrapped(make_environ(HTTP_X_REQUEST_ID="d"), lambda *_: None)
+    assert [get_request_id() for _chunk in again] == ["c"] * count
+    again.close()
+    other.close()
+
+
+def test_a_chunk_is_not_kept_while_the_next_is_made():
+    """A server that drops it has its memory back."""
+
+    class Chunk(bytearray):
+        pass
+
+    dropped = []
+
+    def chunks():
+        for _ in range(3):
+            dropped.extend(kept() is None for kept in references)
+            chunk = Chunk(b"x")
+            references[:] = [weakref.ref(chunk)]
+            held = [chunk]
+            del chunk
+            yield held.pop()
+
+    references = []
+    wrapped = DockerflowMiddleware(app_returning(chunks()))
+    body = wrapped(make_environ(), lambda *_: None)
+    iterator = iter(body)
+    for _ in range(3):
+        next(iterator)
+    body.close()
+    assert dropped == [True, True]
+
+
+def test_a_body_may_go_on_after_it_raised():
+    """It is up to the app's iterator whether anything follows, and to the server to ask."""
+
+    class Stubborn:
+        def __init__(self):
+            self.steps = iter([TimeoutError("later"), b"rest"])
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            step = next(self.steps)
+            if isinstance(step, Exception):
+                raise step
+            return step
+
+    body = DockerflowMiddleware(app_returning(Stubborn()))(make_environ(), lambda *_: None)
+    iterator = iter(body)
+    with pytest.raises(TimeoutError):
+        next(iterator)
+    assert list(iterator) == [b"rest"]
+    body.close()
+
+
+def test_a_list_is_there_after_its_close():
+    """As the bare app's is."""
+    body = DockerflowMiddleware(app_returning([b"x", b"y"]))(make_environ(), lambda *_: None)
+    body.close()
+    assert len(body) == 2
+    assert list(body) == [b"x", b"y"]
+
+
+def test_the_first_failure_of_a_response_is_the_one_that_is_told(summaries):
+    """What ``close()`` raises may only follow from it."""
+
+    class Failing:
+        def __iter__(self):
+            raise ValueError("the cause")
+
+        def close(self):
+            raise OSError("the consequence")
+
+    result = DockerflowMiddleware(app_returning(Failing()))(make_environ(), Server().start_response)
+    with pytest.raises(ValueError, match="the cause"):
+        iter(result)
+    with pytest.raises(OSError, match="the consequence"):
+        result.close()
+    assert [record.getMessage() for record in summaries] == ["the cause"]
+
+
+@pytest.mark.parametrize("path", ["/__lbheartbeat__", "/__version__"])
+def test_a_server_that_refuses_an_answer_is_told_in_the_summary(listen, path):
+    """Whatever path it was; the level that probes need is not asked for."""
+    records = listen("request.summary", logging.INFO)
+
+    def refuse(*_arguments):
+        seen.append(get_request_id())
+        raise BrokenPipeError("gone")
+
+    seen = []
+    with pytest.raises(BrokenPipeError):
+        DockerflowMiddleware(hello, version_path="/nowhere")(
+            make_environ(path, HTTP_X_REQUEST_ID="r-1"), refuse
+        )
+    assert [(made.levelno, made.getMessage(), made.rid) for made in records] == [
+        (logging.ERROR, "gone", "r-1")
+    ]
+    assert seen == ["r-1"]
+    assert get_request_id() is None
+
+
 def test_close_in_another_thread_ends_the_request_everywhere(summaries):
     """The thread that called the app must not go on under a request that is over."""
     app = DockerflowMiddleware(streaming_id)
@@ -590,13 +790,14 @@ def test_close_in_another_thread_ends_the_request_everywhere(summaries):
     assert [record.rid for record in summaries] == ["one"]
 
 
-def test_a_request_within_a_request_gives_the_outer_one_back():
+@pytest.mark.parametrize("path", ["/", "/__lbheartbeat__"])
+def test_a_request_within_a_request_gives_the_outer_one_back(path):
     """An app that calls another wrapped app goes on under its own ID."""
     inner = DockerflowMiddleware(hello)
     seen = []
 
     def outer(environ, start_response):
-        request(inner, HTTP_X_REQUEST_ID="inner")
+        request(inner, path, HTTP_X_REQUEST_ID="inner")
         seen.append(get_request_id())
         return hello(environ, start_response)
 
@@ -629,6 +830,70 @@ def test_wrapped_twice_no_check_gets_lost():
     inner = DockerflowMiddleware(hello)
     inner.check(lambda: 1 / 0, name="failing")
     assert request(DockerflowMiddleware(inner), "/__heartbeat__").status.startswith("500")
+
+
+def test_wrapped_twice_nothing_that_the_inner_one_was_told_gets_lost(summaries, tmp_path):
+    """The outer one takes over settings, hooks and version callback that it is not given itself."""
+    reports = []
+    seen = []
+
+    @contextmanager
+    def context():
+        seen.append("context")
+        yield
+
+    inner = DockerflowMiddleware(
+        hello,
+        heartbeat_failed_level="error",
+        heartbeat_failed_status_code=503,
+        heartbeat_details=lambda _environ: False,
+        on_heartbeat=reports.append,
+        check_context=context,
+        summary_extra=lambda _environ: {"extra": "inner"},
+    )
+    inner.check(lambda: checks.Warning("slow"), name="slow")
+    outer = DockerflowMiddleware(
+        ProxyFix(inner), heartbeat_failed_level="warning", version_path=None
+    )
+    inner.version_callback(lambda _root: {"version": "inner"})
+
+    heartbeat = request(outer, "/__heartbeat__")
+
+    assert heartbeat.status.startswith("503 ")
+    assert b'"details"' not in heartbeat.body
+    assert len(reports) == 1
+    assert seen == ["context"]
+    assert summaries[0].extra == "inner"
+    assert b'"inner"' in request(outer, "/__version__").body
+    own = DockerflowMiddleware(inner, version_path=tmp_path)
+    assert request(own, "/__version__").status.startswith("404 ")
+
+
+def test_wrapped_twice_the_inner_ones_settings_come_before_the_environments(monkeypatch):
+    """They were read from there already, where the inner one was not given them."""
+    monkeypatch.setenv("DOCKERFLOW_CHECK_TIMEOUT", "2")
+    monkeypatch.setenv("DOCKERFLOW_HEARTBEAT_TTL", "7")
+    inner = DockerflowMiddleware(hello, check_timeout=None)
+    outer = DockerflowMiddleware(inner)
+    assert outer.settings == inner.settings
+    assert (outer.settings.check_timeout, outer.settings.heartbeat_ttl) == (None, 7)
+
+
+def test_an_inner_one_that_is_switched_off_is_not_there():
+    """Who disabled it wants the outer one, with settings of its own."""
+    inner = DockerflowMiddleware(hello, disabled=True, heartbeat_ttl=7)
+    outer = DockerflowMiddleware(inner)
+    assert request(outer, "/__lbheartbeat__").status == "200 OK"
+    assert outer.settings.heartbeat_ttl == 0
+
+
+def test_with_a_registry_of_its_own_nothing_is_taken_over():
+    """Who passes one means two middlewares."""
+    inner = DockerflowMiddleware(hello, heartbeat_ttl=7)
+    inner.check(lambda: 1 / 0, name="failing")
+    outer = DockerflowMiddleware(inner, registry=CheckRegistry())
+    assert request(outer, "/__heartbeat__").status == "200 OK"
+    assert outer.settings.heartbeat_ttl == 0
 
 
 def test_a_mounted_app_answers_its_own_endpoints(summaries):
@@ -746,3 +1011,42 @@ def test_the_middleware_is_a_valid_app_around_a_valid_app(summaries):
         for method in ("GET", "HEAD", "POST", "OPTIONS"):
             assert request(app, path, method).status
     assert len(summaries) == 16
+
+
+def test_a_file_that_cannot_be_closed_has_its_summary(summaries):
+    """The server's wrapper has a ``close()`` to call, though the file has none."""
+
+    class Wrapper:
+        def __init__(self, chunks):
+            self.chunks = chunks
+
+        def __iter__(self):
+            return iter(self.chunks)
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"]([b"content"])
+
+    environ = make_environ(**{"wsgi.file_wrapper": Wrapper})
+    result = DockerflowMiddleware(app)(environ, Server().start_response)
+    assert isinstance(result, Wrapper)
+    assert list(result) == [b"content"]
+    for _ in range(2):
+        result.close()
+    assert [record.code for record in summaries] == [200]
+
+
+def test_an_app_that_probes_another_one_keeps_its_own_request():
+    """In the same process and on the same thread: the probe's request ID goes with the probe."""
+    other = DockerflowMiddleware(hello)
+    seen = []
+
+    def app(environ, start_response):
+        seen.append(get_request_id())
+        seen.append(request(other, "/__lbheartbeat__").headers["X-Request-ID"])
+        seen.append(get_request_id())
+        return hello(environ, start_response)
+
+    request(DockerflowMiddleware(app), HTTP_X_REQUEST_ID="one")
+    assert (seen[0], seen[2]) == ("one", "one")
+    assert seen[1] != "one"

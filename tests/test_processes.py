@@ -6,24 +6,12 @@ import json
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import pytest
+from patience import PATIENCE_S
+from probing import heartbeat
 from servers import ROOT, gunicorn_server, uwsgi_server
-
-PATIENCE_S = 10  # generous: the machines that run this are busy
-
-
-def heartbeat(port):
-    """Ask for the heartbeat, and return status and JSON."""
-    url = f"http://127.0.0.1:{port}/__heartbeat__"
-    try:
-        with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
 
 
 def run_python(code):
@@ -190,6 +178,18 @@ def test_a_gevent_worker_serves_while_a_check_hangs():
     with gunicorn_server("apps:hanging", *options) as server:
         for _ in range(3):
             assert heartbeat(server.port)[1]["checks"] == {"process": "debug", "hangs": "error"}
+
+
+def test_workers_of_uwsgi_never_give_out_the_same_id():
+    """They are forked in C from an app that was warmed up, and Python's fork hooks do not run."""
+    made = []
+    with uwsgi_server("apps:warmed", "--processes", "4", cwd=ROOT / "tests") as port:
+        for _ in range(100):
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/", timeout=PATIENCE_S
+            ) as response:
+                made.append(response.headers["X-Request-ID"])
+    assert len(set(made)) == len(made)
 
 
 @pytest.mark.parametrize("options", [(), ("--enable-threads",), ("--threads", "2")])

@@ -14,6 +14,7 @@ import sys
 import urllib.parse
 
 import pytest
+from patience import PATIENCE_S
 from servers import ROOT, gunicorn_server
 
 from dockerflow_wsgi import DockerflowMiddleware, get_request_id
@@ -39,7 +40,7 @@ def curl(command, port):
     words = shlex.split(command)[1:]
     method = words[words.index("-X") + 1] if "-X" in words else "GET"
     url = urllib.parse.urlsplit("http://" + words[-1])
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     target = url.path + (f"?{url.query}" if url.query else "")
     connection.request(method, target, headers={"User-Agent": "curl", "Accept": "*/*"})
     response = connection.getresponse()
@@ -87,7 +88,7 @@ def test_the_commands_of_the_first_screen_are_what_ci_and_the_tests_run():
     assert README.index(check) < README.index("\n## ")
 
 
-def test_the_code_runs(redis_url):
+def test_the_code_runs(redis_url, monkeypatch):
     """All Python blocks, one after the other, in one namespace."""
     import redis
 
@@ -100,7 +101,9 @@ def test_the_code_runs(redis_url):
     with redis.Redis.from_url(redis_url) as client:
         namespace = {"client": client, "ping_search_engine": ping_search_engine}
         try:
-            first, version, checks, flask_app, request_id, summary, logged = blocks("python")
+            first, version, checks, request_id, summary, logged, flask_app, worker = blocks(
+                "python"
+            )
             exec(first, namespace)
             assert type(root.handlers[-1]).__name__ == "MozlogHandler"
             exec(version, namespace)
@@ -114,9 +117,37 @@ def test_the_code_runs(redis_url):
             assert isinstance(namespace["dockerflow"], DockerflowMiddleware)
             exec(logged, namespace)
             assert type(root.handlers[-1].formatter).__name__ == "MozlogFormatter"
+            monkeypatch.setenv("PORT", "0")
+            monkeypatch.setenv("REDIS_URL", redis_url)
+            exec(worker, own := {})  # it stands by itself
+            with own["client"], own["server"] as server:
+                shown = json.loads(curl("curl localhost/__heartbeat__", server.port))
+            assert shown["checks"] == {"check_redis_connected": "ok"}
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)
+
+
+def test_the_doctors_screen_is_the_real_one(quickstart_database):
+    """But for the time, the directory and where lines are broken."""
+    (screen,) = blocks("text")
+    command, _, printed = screen.partition("\n")
+    setting, program, *arguments = shlex.split(command.removeprefix("$ "))
+    assert program == "dockerflow-wsgi"
+    environment = {**os.environ, "DATABASE_URL": quickstart_database}
+    environment.update([setting.split("=", 1)])
+    environment.pop("PORT", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "dockerflow_wsgi", *arguments],
+        cwd=ROOT, env=environment, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "secret" not in done.stdout
+    shown = [
+        re.sub(r"\d\d:\d\d:\d\d UTC|in \d\.\d\d s", "TIME", " ".join(text.split()))
+        for text in (done.stdout.replace(str(ROOT), "/srv/guests"), printed)
+    ]
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])

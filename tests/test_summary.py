@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import pytest
 from wsgi import Server, hello, make_environ, request
@@ -300,6 +301,19 @@ def test_a_logging_set_up_that_raises_everywhere_hurts_nothing(capsys):
     assert "log disk full" in capsys.readouterr().err
 
 
+def test_a_logging_set_up_that_raises_hurts_nothing_without_a_standard_error(monkeypatch):
+    """As in a process of a Windows service, or of a daemon that has closed it."""
+
+    def raises(_record):
+        raise OSError("log disk full")
+
+    monkeypatch.setattr(logging.getLogger("dockerflow_wsgi"), "handle", raises)
+    monkeypatch.setattr(logging.getLogger("request.summary"), "handle", raises)
+    monkeypatch.setattr(logging.getLogger("request.summary"), "level", logging.INFO)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert request(DockerflowMiddleware(hello)).body == b"hello"
+
+
 @pytest.mark.parametrize("path", ["/__version__", "/__heartbeat__", "/__lbheartbeat__"])
 def test_probes_are_logged_at_debug(summaries, version_directory, path):
     """So that they do not drown the log."""
@@ -341,3 +355,65 @@ def test_a_record_factory_of_the_applications_is_used(summaries):
     finally:
         logging.setLogRecordFactory(factory)
     assert summaries[0].marked
+
+
+@pytest.mark.parametrize("status", ["fine", "", None])
+def test_a_status_that_is_no_number_is_no_code(summaries, status):
+    """Some servers take such a one; the summary is written without it."""
+
+    def app(_environ, start_response):
+        start_response(status, [])
+        return []
+
+    server = Server()
+    DockerflowMiddleware(app)(make_environ(), server.start_response).close()
+    (record,) = summaries
+    shown = fields(record)
+    assert server.status == status
+    assert "code" not in shown
+    assert shown["errno"] == 0
+
+
+def test_of_two_failures_the_first_is_told(summaries):
+    """What ``close()`` raises may follow from what the body raised."""
+
+    class Broken:
+        def __iter__(self):
+            raise ValueError("the cause")
+
+        def close(self):
+            raise LookupError("the consequence")
+
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        return Broken()
+
+    body = DockerflowMiddleware(app)(make_environ(), Server().start_response)
+    with pytest.raises(ValueError, match="the cause"):
+        iter(body)
+    with pytest.raises(LookupError, match="the consequence"):
+        body.close()
+    (record,) = summaries
+    assert record.getMessage() == "the cause"
+
+
+class UntraceableError(Exception):
+    """An exception that cannot be formatted."""
+
+    @property
+    def __cause__(self):
+        raise RuntimeError("no cause")
+
+
+def test_a_hooks_exception_that_cannot_be_shown_is_told_by_its_class(summaries, listen):
+    """The log has a record of it, and the summary is written."""
+    log = listen("dockerflow_wsgi")
+
+    def extra(_environ):
+        raise UntraceableError
+
+    request(DockerflowMiddleware(hello, summary_extra=extra))
+    assert len(summaries) == 1
+    assert [record.exc_text for record in log] == [
+        "UntraceableError without a traceback that can be shown"
+    ]

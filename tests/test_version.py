@@ -86,6 +86,17 @@ def test_a_wrong_file_is_a_500_that_says_why(tmp_path, listen, content, problem)
     assert str(tmp_path / "version.json") in faults[0].getMessage()
 
 
+def test_a_wrong_file_in_a_relative_directory_is_logged_with_its_full_path(
+    tmp_path, monkeypatch, listen
+):
+    """The reader of the log does not know the process's working directory."""
+    faults = listen("dockerflow_wsgi")
+    write(tmp_path, b"oops")
+    monkeypatch.chdir(tmp_path)
+    assert ask(DockerflowMiddleware(hello, version_path="."))[0].startswith("500")
+    assert f"{tmp_path}/version.json" in faults[0].getMessage()
+
+
 def test_a_file_of_just_64_kib_is_served(tmp_path):
     """The bound is inclusive."""
     frame = len(b'{"a": ""}')
@@ -151,6 +162,30 @@ def test_a_changed_file_is_served_without_a_restart(tmp_path):
     assert ask(app) == ("200 OK", {})
 
 
+def test_a_young_file_that_only_looks_unchanged_is_read_again(tmp_path, monkeypatch):
+    """Two writes within one tick of the clock leave the same times, size and inode."""
+    write(tmp_path, b'{"n": 1}')
+    file = VersionFile([str(tmp_path)])
+    path, stat = str(tmp_path / "version.json"), os.stat
+    status = stat(path)
+    monkeypatch.setattr(os, "stat", lambda p, **k: status if p == path else stat(p, **k))
+    assert file.read().version == {"n": 1}
+    write(tmp_path, b'{"n": 2}')
+    assert file.read().version == {"n": 2}
+
+
+def test_a_missing_file_is_logged_with_its_full_path(tmp_path, monkeypatch, listen):
+    """Also where the current directory is meant; the answer has the base name alone."""
+    monkeypatch.chdir(tmp_path)
+    log = listen("dockerflow_wsgi")
+    code, answer = ask(DockerflowMiddleware(hello, version_path="."))
+    assert code == "404 Not Found"
+    assert str(tmp_path) not in str(answer)
+    assert [made.getMessage() for made in log] == [
+        f"/__version__: there is no {tmp_path / 'version.json'}"
+    ]
+
+
 def test_a_mended_file_is_served(tmp_path):
     """A wrong file is not remembered."""
     app = DockerflowMiddleware(hello, version_path=tmp_path)
@@ -182,6 +217,13 @@ def test_the_first_directory_that_holds_a_file_is_asked(version_directory, tmp_p
     file = VersionFile([empty, "/no/such/directory", str(version_directory)])
     assert file.directory() == str(version_directory)
     assert VersionFile([empty, "/no/such/directory"]).directory() == empty
+
+
+def test_a_broken_link_is_not_passed_over(version_directory, tmp_path_factory):
+    """The file of another directory would be that of another release."""
+    directory = tmp_path_factory.mktemp("linked")
+    (directory / "version.json").symlink_to("gone.json")
+    assert VersionFile([str(directory), str(version_directory)]).read() is None
 
 
 def test_the_callback_is_asked_with_the_version_path(tmp_path):

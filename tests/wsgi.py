@@ -53,15 +53,21 @@ def make_environ(path="/", method="GET", **keys):
     return environ
 
 
-def request(app, path="/", method="GET", **keys):
-    """Call an app, read its body and close it, all of it validated."""
+def call(app, environ):
+    """Call an app, read its body and close it, all of it validated; return server and body."""
     server = Server()
-    body = validator(app)(make_environ(path, method, **keys), server.start_response)
+    chunks = validator(app)(environ, server.start_response)
     try:
-        content = b"".join(body)
+        content = b"".join(chunks)
     finally:
-        body.close()
-    return Response(server.status, server.headers, b"".join(server.written) + content)
+        chunks.close()
+    return server, b"".join(server.written) + content
+
+
+def request(app, path="/", method="GET", **keys):
+    """Ask an app as a server does."""
+    server, body = call(app, make_environ(path, method, **keys))
+    return Response(server.status, server.headers, body)
 
 
 def hello(_environ, start_response):

@@ -27,6 +27,7 @@ from ..extras import extra
 from ..faults import call_hook
 from ..masking import describe
 from ..middleware import DockerflowMiddleware
+from ..nesting import find_inside
 from ..request_id import RequestIDSource
 from ..summary import ENVIRON_KEY as SUMMARY_KEY
 from ..summary import FAILURE_KEY
@@ -144,6 +145,11 @@ class Dockerflow(RegistersChecks):
             raise InitializedTwiceError(
                 f"the app {app.name!r} has a Dockerflow already: call init_app(app) once, or pass "
                 "the app to Dockerflow(app), not both"
+            )
+        if find_inside(app.wsgi_app, DockerflowMiddleware) is not None:
+            raise InitializedTwiceError(
+                f"app.wsgi_app of {app.name!r} is wrapped in a DockerflowMiddleware already: use "
+                "either that or Dockerflow(app), not both"
             )
         settings = read_settings([self._keywords, *_sources(app)])
         middleware = DockerflowMiddleware(

@@ -33,7 +33,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 
-from dockerflow_wsgi import ConfigurationError, get_request_id
+from dockerflow_wsgi import ConfigurationError, DockerflowMiddleware, get_request_id
 from dockerflow_wsgi.checks import HeartbeatReport
 from dockerflow_wsgi.errors import InitializedTwiceError
 from dockerflow_wsgi.flask import Dockerflow, HeartbeatFailure, checks
@@ -146,6 +146,25 @@ def test_twice_on_one_app_is_an_error_that_says_so(app):
         Dockerflow(app)
 
 
+def test_the_middleware_and_the_extension_on_one_app_is_an_error_that_says_so(app):
+    """Otherwise the checks of the middleware would get lost."""
+    app.wsgi_app = ProxyFix(DockerflowMiddleware(app.wsgi_app))
+    with pytest.raises(InitializedTwiceError, match="either that or Dockerflow"):
+        Dockerflow(app)
+
+
+def test_the_middleware_around_the_extension_changes_nothing(app):
+    """By mistake, as in the server's own file; checks still run in the app's context."""
+    dockerflow = Dockerflow(app)
+    received = []
+    heartbeat_passed.connect(lambda sender, **_more: received.append(sender), app, weak=False)
+    dockerflow.check(lambda: checks.Debug(current_app.name), name="name")
+    client = Client(DockerflowMiddleware(app))
+    details = client.get("/__heartbeat__", buffered=True).json["details"]
+    assert details["name"]["messages"] == {"name": "acme"}
+    assert received == [app]
+
+
 def test_checks_are_registered_as_documented(app):
     """By the decorator, with a name, with an object; also after init_app."""
     dockerflow = Dockerflow(app)
@@ -211,6 +230,16 @@ def test_g_has_the_request_id_in_every_before_request():
     Dockerflow(app)
     app.test_client().get("/", headers={"X-Request-ID": "r-1"})
     assert seen == [("r-1", "r-1", True, "r-1")]
+
+
+def test_g_has_the_requests_one_id_where_none_is_trusted(app):
+    """The one that the response carries, and no other one of its own."""
+    Dockerflow(app, trust_request_id=False)
+    seen = []
+    app.before_request(lambda: seen.append(g.request_id))
+    response = app.test_client().get("/", headers={"X-Request-ID": "r-1"})
+    assert seen == [response.headers["X-Request-ID"]]
+    assert seen != ["r-1"]
 
 
 def test_a_value_the_app_sets_itself_stays(app):
@@ -421,6 +450,16 @@ def test_the_uid_is_flask_logins_loaded_user(login_app, summaries):
     assert login_app.loads == ["7"]
 
 
+def test_a_user_that_is_no_more_has_no_uid(login_app, summaries):
+    """The session still has the ID; Flask-Login has found nobody under it."""
+    Dockerflow(login_app)
+    client = login_app.test_client()
+    client.get("/login")
+    login_app.login_manager.user_loader(lambda _id: None)
+    assert client.get("/me").text == "nobody"
+    assert [record.uid for record in summaries] == ["7", ""]
+
+
 def test_a_user_loader_that_raises_hurts_nothing_of_ours(login_app, summaries):
     """The app's error is the app's; the uid is empty."""
     Dockerflow(login_app)
@@ -552,6 +591,28 @@ def test_an_exception_in_a_before_request_is_an_error_summary(app, summaries):
     app.before_request(lambda: 1 / 0)
     _response, summary = summary_of(app, summaries, "/")
     assert (summary.levelno, summary.getMessage()) == (40, "division by zero")
+
+
+def test_an_exception_that_a_second_try_makes_good_is_no_error(app, summaries):
+    """As of a wrapper that calls the app again after a lost connection."""
+    tries = []
+
+    def fail_once():
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError
+
+    app.before_request(fail_once)
+    inner = app.wsgi_app
+
+    def trying_twice(environ, start_response):
+        list(inner(environ, lambda *_: None))
+        return inner(environ, start_response)
+
+    app.wsgi_app = trying_twice
+    Dockerflow(app)
+    assert app.test_client().get("/").status_code == 200
+    assert [(record.levelno, record.code) for record in summaries] == [(20, 200)]
 
 
 def test_an_exception_in_a_teardown_is_an_error_summary(app, summaries):
@@ -844,3 +905,20 @@ def test_json_is_json(app):
     """The heartbeat of an app with its own JSON provider is ours all the same."""
     Dockerflow(app)
     assert json.loads(heartbeat(app).data)["status"] == "ok"
+
+
+@pytest.mark.filterwarnings("ignore:.*path_separator:DeprecationWarning")
+def test_flask_migrates_own_database_is_asked_without_another(app, tmp_path):
+    """Called as a function, as in a check of the app's own."""
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'db'}"
+    db = SQLAlchemy(app)
+    migrate = Migrate(app, db, directory=str(tmp_path / "migrations"))
+    with app.app_context():
+        init()
+        assert checks.check_migrations_applied(migrate) == []
+        with db.engine.begin() as connection:
+            connection.execute(db.text("CREATE TABLE alembic_version (version_num text)"))
+            connection.execute(db.text("INSERT INTO alembic_version VALUES ('ffff')"))
+        (message,) = checks.check_migrations_applied(migrate)
+        db.engine.dispose()
+    assert message.id == "dockerflow.health.W002"

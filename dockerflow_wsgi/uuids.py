@@ -1,0 +1,67 @@
+"""Random UUIDs of version 4 (RFC 9562), made by the hundred."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import uuid
+
+_COUNT = 256
+_BLANK = b"00000000-0000-4000-0000-000000000000 "  # the 4 is the version
+
+# Where each random digit goes; the version's digit is not random, the variant's only in part.
+_PLACES = [place for place in range(36) if place not in {8, 13, 14, 18, 19, 23}]
+_SOURCES = [digit for digit in range(32) if digit not in {12, 16}]
+_VARIANT_PLACE, _VARIANT_SOURCE = 19, 16
+_TO_VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
+
+_MADV_WIPEONFORK = 18  # of madvise(2); mmap has no name for it
+
+_made: list[str] = []
+
+
+def _page_wiped_by_forks() -> mmap.mmap | None:
+    if sys.platform != "linux":
+        return None
+    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE)
+    try:
+        page.madvise(_MADV_WIPEONFORK)
+    except OSError:
+        return None  # before Linux 4.14
+    return page
+
+
+# Its first byte is 0 in a process that has made none yet. A byte takes 0.04 us to read,
+# os.getpid() 0.4; os.register_at_fork() is not asked by servers that fork in C, as uWSGI does.
+_page = _page_wiped_by_forks()
+
+
+def new_uuid() -> str:
+    """Make a UUID.
+
+    Returns:
+        32 random hexadecimal digits with hyphens, but for the six bits that say what it is.
+    """
+    if _page is None:
+        return str(uuid.uuid4())
+    if not _page[0]:  # parent and child must never give out the same
+        _made.clear()
+        _page[0] = 1
+    try:
+        return _made.pop()  # atomic: two threads never get the same
+    except IndexError:
+        batch = _make_batch()
+        _made.extend(batch[1:])
+        return batch[0]
+
+
+def _make_batch() -> list[str]:
+    # A strided copy places one digit of all UUIDs at once: 0.2 us for each of them, where
+    # uuid.uuid4() takes 2.5 us, half of it in the system call for 16 random bytes.
+    digits = os.urandom(16 * _COUNT).hex().encode()
+    text = bytearray(_BLANK * _COUNT)
+    for place, source in zip(_PLACES, _SOURCES, strict=True):
+        text[place :: len(_BLANK)] = digits[source::32]
+    text[_VARIANT_PLACE :: len(_BLANK)] = digits[_VARIANT_SOURCE::32].translate(_TO_VARIANT)
+    return text.decode().split()

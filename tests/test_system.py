@@ -1,0 +1,27 @@
+"""A test that needs a program of the system tells what to install, and never passes without it."""
+
+from __future__ import annotations
+
+import pytest
+from system import REQUIRED, program
+
+
+def test_a_missing_program_skips_with_the_package_to_install(monkeypatch):
+    """On a developer's machine."""
+    monkeypatch.delenv(REQUIRED, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install no-such-package"):
+        program("no-such-program", "no-such-package")
+
+
+def test_a_missing_program_fails_where_all_must_be_there(monkeypatch):
+    """In CI: a skipped test would look like a passed one."""
+    monkeypatch.setenv(REQUIRED, "1")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install no-such-package"):
+        program("no-such-program", "no-such-package")
+
+
+def test_a_program_is_found(monkeypatch):
+    """Also where only root's PATH leads."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv(REQUIRED, "1")
+    assert program("ldconfig", "libc-bin").endswith("/ldconfig")

@@ -1,0 +1,170 @@
+"""MODULE:NAME on a command line: what it loads, and what is said when it does not."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from dockerflow_wsgi.errors import TargetError
+from dockerflow_wsgi.target import load_target, parse_target, require_wsgi
+
+WORKER = """
+class Holder:
+    registry = 'nested'
+    @property
+    def fails(self):
+        raise RuntimeError('it is not ready')
+holder = Holder()
+class Odd:
+    __slots__ = ()
+    def __dir__(self):
+        raise RuntimeError('not bound')
+    def __getattr__(self, name):
+        raise AttributeError(name) if name == 'z' else RuntimeError('not bound')
+odd = Odd()
+registry = 'plain'
+def make(*arguments, **keywords):
+    return ('made', *arguments, *keywords.values())
+def fails():
+    raise RuntimeError('postgresql://ada:s3cr3t@db/acme is down')
+def leaves():
+    raise SystemExit('no postgresql://ada:s3cr3t@db/acme')
+"""
+SETTINGS = """
+from dockerflow_wsgi import DockerflowMiddleware
+DockerflowMiddleware(print, check_timeout=0, heartbeat_ttl=-1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path, monkeypatch):
+    """Work in a directory with some modules; forget them, and the way to them, afterwards."""
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "worker.py").write_text(WORKER)
+    (tmp_path / "breaks.py").write_text("\nraise ZeroDivisionError('division by zero')\n")
+    (tmp_path / "leaves.py").write_text("raise SystemExit('no configuration')\n")
+    (tmp_path / "lacks.py").write_text("import no_such_package\n")
+    (tmp_path / "says.py").write_text("raise ModuleNotFoundError('it says no more')\n")
+    (tmp_path / "asks.py").write_text("import os\n\nos.environ['NOT_SET']\n")
+    (tmp_path / "reads.py").write_text("import ast\nast.literal_eval('1 +')\n")
+    (tmp_path / "imports_typo.py").write_text("import typo\n")
+    (tmp_path / "typo.py").write_text("def f(:\n")
+    (tmp_path / "wrong.py").write_text(SETTINGS)
+    (tmp_path / "many.py").write_text(" = ".join(f"name_{n}" for n in range(1000)) + " = 1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def fail(text):
+    """Load what cannot be loaded, and return the error."""
+    with pytest.raises(TargetError) as caught:
+        load_target(parse_target(text))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "loaded"),
+    [
+        ("acme.worker:registry", "plain"),
+        ("acme.worker:Holder.registry", "nested"),
+        ("acme.worker:make()", ("made",)),
+        ("acme.worker:make(1, 'two', three=[3])", ("made", 1, "two", [3])),
+    ],
+)
+def test_it_names_an_object_or_a_factory(text, loaded):
+    """In a module of the current directory; a factory may have literal arguments."""
+    assert load_target(parse_target(text)) == loaded
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "acme.worker", "acme.worker:", ":registry", "acme/worker.py:app", "1:app"),
+        *("a:b c", "a:b(c)", "a:b(*c)", "a:b()()", "a:b[0]", "a.:b"),
+    ],
+)
+def test_what_cannot_be_read_is_answered_with_the_form(text):
+    """And with examples; a factory's arguments are not evaluated."""
+    assert str(fail(text)) == (
+        f"{text!r} cannot be read. Write MODULE:NAME, such as acme.wsgi:app or "
+        "acme.worker:registry, or acme:create_app()"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "remedy"),
+    [
+        ("acme.nothing:app", "there is no module 'acme.nothing' in {directory}, nor is", "Correct"),
+        ("nothing.at.all:app", "there is no module 'nothing' in {directory}, nor is", "Correct"),
+        ("acme.worker:registri", "the module 'acme.worker' has no 'registri': did you mean 'regis"
+                                 "try'?", "MODULE:NAME"),
+        ("acme.worker:x", "has no 'x': it has Holder, Odd, fails, holder, leaves, make", "MODULE"),
+        ("acme.worker:Holder.y", "the type 'Holder' has no 'y': it has fails, registry", "MODULE"),
+        ("acme.worker:holder.y", "the Holder has no 'y': it has fails, registry", "MODULE"),
+        ("acme.worker:odd.z", "the Odd has no 'z': it has none", "MODULE"),
+        ("acme.worker:registry()", "calling registry(): TypeError: 'str' object is", "the app,"),
+        ("acme.worker:holder.fails", "acme/worker.py:6: RuntimeError: it is not r", "this line"),
+        ("acme.worker:fails()", "acme/worker.py:19: RuntimeError: postgresql://ada:***@", "Mend"),
+        ("acme.worker:leaves()", "the app calls sys.exit('no postgresql://ada:***@db/acme') while "
+                                 "it is made", "raise an exception"),
+        ("breaks:app", "breaks.py:2: ZeroDivisionError: division by zero", "this line of the app"),
+        ("leaves:app", "leaves.py:1: the app calls sys.exit('no configuration') while it is impor",
+                       "raise an exception"),
+        ("lacks:app", "lacks.py:1: No module named 'no_such_package'", "brings no_such_package"),
+        ("says:app", "says.py:1: ModuleNotFoundError: it says no more", "this line of the app"),
+        ("asks:app", "asks.py:3: KeyError: 'NOT_SET'", "this line of the app"),
+        ("reads:app", "reads.py:2: SyntaxError: invalid syntax (<unknown>, line 1)", "this line"),
+        ("imports_typo:app", "typo.py:1: SyntaxError: invalid syntax (typo.py, line 1)", "this"),
+        ("typo:app", "typo.py:1: SyntaxError: invalid syntax (typo.py, line 1)", "this line"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_raises_is_said(directory, text, reason, remedy):
+    """With the place, the nearest name and what to do, but no password; all in one line."""
+    error = fail(text)
+    assert reason.format(directory=directory) in error.reason
+    assert remedy in error.remedy
+    assert str(error) == f"{error.reason}. {error.remedy}"
+
+
+def test_the_current_directorys_module_comes_first(directory, monkeypatch):
+    """Also where an installed one has its name."""
+    elsewhere = directory / "site-packages"
+    elsewhere.mkdir()
+    (elsewhere / "shadowed.py").write_text("place = 'installed'\n")
+    (directory / "shadowed.py").write_text("place = 'here'\n")
+    monkeypatch.syspath_prepend(elsewhere)
+    assert load_target(parse_target("shadowed:place")) == "here"
+
+
+def test_what_a_factory_returned_is_not_called_a_factory():
+    """The hint to write brackets would lead nowhere where they are written already."""
+    for text, is_hinted in (("acme:make", True), ("acme:make()", False)):
+        with pytest.raises(TargetError) as caught:
+            require_wsgi(lambda: None, parse_target(text))
+        assert ("If it is a factory" in caught.value.remedy) is is_hinted
+
+
+def test_only_some_of_many_names_are_said():
+    """A module may have hundreds."""
+    assert fail("many:x").reason.endswith("name_105, name_106, ...")
+
+
+def test_where_the_code_was_is_kept():
+    """The user's own lines, the innermost last."""
+    (line,) = fail("breaks:app").stack
+    assert line == "breaks.py:2 in <module>: raise ZeroDivisionError('division by zero')"
+
+
+def test_wrong_settings_are_kept_one_by_one():
+    """And are told together."""
+    error = fail("wrong:app")
+    assert error.reason == "wrong.py:3: the middleware's settings are wrong"
+    assert [problem.partition(" ")[0] for problem in error.problems] == [
+        *("check_timeout", "heartbeat_ttl"),
+    ]
+    assert str(error) == f"{error.reason}: {'; '.join(error.problems)}. {error.remedy}"
