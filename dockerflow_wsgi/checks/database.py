@@ -30,7 +30,7 @@ def check_database_connected(db: Any) -> list[CheckMessage]:
     Raises:
         ImportError: SQLAlchemy is not installed.
     """
-    return [message for bind, engine in _engines(db) for message in _ask(engine, bind)]
+    return [message for bind, engine in engines_of(db) for message in _ask(engine, bind)]
 
 
 def engine_of(db: Any) -> Engine:
@@ -46,7 +46,15 @@ def engine_of(db: Any) -> Engine:
     return engine
 
 
-def _engines(db: Any) -> Iterator[tuple[str, Engine]]:
+def engines_of(db: Any) -> Iterator[tuple[str, Engine]]:
+    """Find all engines of a database.
+
+    Args:
+        db: As for `check_database_connected`.
+
+    Yields:
+        Each engine, after a text that names its bind.
+    """
     engines = getattr(db, "engines", None)
     if isinstance(engines, Mapping):
         for key, engine in engines.items():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..faults import call_hook, traceback_of
 from ..masking import describe, mask_credentials, text_of
-from .coroutine import run_coroutine
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_RETURNED_NO_MESSAGE
 from .messages import CheckMessage, Error
 
@@ -35,6 +34,15 @@ class Outcome:
 
     messages: tuple[CheckMessage, ...]
     traceback: str | None = None
+
+    def counted(self, name: str, silenced: Collection[str]) -> tuple[CheckMessage, ...]:
+        """Return the messages that are not silenced.
+
+        Args:
+            name: The check's name, under which a message without an ID goes.
+            silenced: IDs of messages that do not count.
+        """
+        return tuple(m for m in self.messages if (m.id or name) not in silenced)
 
 
 def call_check(
@@ -80,6 +88,8 @@ def _entered(context: CheckContext) -> Iterator[None]:
 
 def _items(returned: Any) -> Iterator[object]:
     if inspect.isawaitable(returned) or inspect.isasyncgen(returned):
+        from .coroutine import run_coroutine  # with asyncio, which takes 20 ms to import
+
         returned = run_coroutine(_awaited(returned))
     if returned is None:
         return

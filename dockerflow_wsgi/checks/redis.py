@@ -34,7 +34,7 @@ def check_redis_connected(client: RedisClient) -> list[CheckMessage]:
     """Send ``PING`` to Redis.
 
     Args:
-        client: A synchronous client with ``ping()``: redis-py's (4 or newer), a cluster's,
+        client: A synchronous client with ``ping()``: redis-py's (4.1 or newer), a cluster's,
             one made by a sentinel, Flask-Redis's, valkey's.
 
     Returns:
@@ -93,7 +93,9 @@ def _twin(client: Any, pool: Any) -> Any:
 
 
 def _error(error: Exception, names: Collection[str]) -> CheckMessage:
-    if _NO_CONNECTION.isdisjoint(names):
+    # redis-py before 4.6 has no exception of its own for a wrong password.
+    is_refused = str(error).startswith("WRONGPASS")
+    if _NO_CONNECTION.isdisjoint(names) and not is_refused:
         text = f"Redis error: {type(error).__name__}: {describe(error)}"
         return Error(text, id=ERROR_REDIS_EXCEPTION)
     return Error(f"Cannot connect to Redis: {describe(error)}", id=ERROR_CANNOT_CONNECT_REDIS)

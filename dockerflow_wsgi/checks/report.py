@@ -20,12 +20,15 @@ class CheckResult:
         messages: Its messages, without the silenced ones.
         duration_s: How long it took, or has run so far, in seconds.
         traceback: Of what it raised; ``None`` if it did not.
+        is_slow: Whether it was done in time, but only in the second half of its deadline; told
+            to the heartbeat that started it.
     """
 
     name: str
     messages: tuple[CheckMessage, ...]
     duration_s: float
     traceback: str | None = None
+    is_slow: bool = False
 
     @property
     def level(self) -> int:

@@ -35,6 +35,7 @@ class Run:
         started_at: The same by the wall clock, for people; UTC.
         duration_s: How long it took; ``None`` while it runs.
         outcome: What came of it; ``None`` while it runs.
+        thread_id: The thread that runs it; ``None`` before.
     """
 
     __slots__ = (
@@ -43,13 +44,13 @@ class Run:
         "_deadline_s",
         "_done",
         "_on_done",
-        "_thread_id",
         "_variables",
         "duration_s",
         "name",
         "outcome",
         "started_at",
         "started_s",
+        "thread_id",
     )
 
     def __init__(
@@ -71,7 +72,7 @@ class Run:
         self._variables = contextvars.copy_context()  # the check sees the prober's request ID
         self._claim = threading.Lock()
         self._done = threading.Event()
-        self._thread_id: int | None = None
+        self.thread_id: int | None = None
 
     def start(self) -> None:
         """Start the check, once, on a thread of its own, which never keeps the process alive.
@@ -112,12 +113,12 @@ class Run:
         Returns:
             What came of the check, or ``None`` if it still runs.
         """
-        if self._thread_id != threading.get_ident():
+        if self.thread_id != threading.get_ident():
             self._done.wait(timeout_s)
         return self.outcome
 
     def _execute(self, survives: type[BaseException]) -> None:
-        self._thread_id = threading.get_ident()
+        self.thread_id = threading.get_ident()
         self.started_s = time.monotonic()
         set_deadline(self._deadline_s)
         try:

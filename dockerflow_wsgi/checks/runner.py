@@ -54,18 +54,21 @@ class CheckRunner:
         silenced: IDs of messages that neither count nor are logged.
         on_report: Called with each new report; what it raises is logged.
         context: Makes the context manager that each check runs in.
+
+    Attributes:
+        on_report: Called with each new report, if set.
     """
 
     __slots__ = (
         "_cached",
         "_context",
         "_failed_level",
-        "_on_report",
         "_registry",
         "_silenced",
         "_timeout_s",
         "_told",
         "_ttl_s",
+        "on_report",
     )
 
     def __init__(
@@ -85,7 +88,7 @@ class CheckRunner:
         self._ttl_s = ttl_s
         self._failed_level = failed_level
         self._silenced = frozenset(silenced)
-        self._on_report = on_report
+        self.on_report = on_report
         self._cached: _Cached | None = None
         self._told: list[Run] = []
 
@@ -106,9 +109,9 @@ class CheckRunner:
             expires_s = started_s + self._ttl_s
             self._cached = _Cached(report, os.getpid(), version, expires_s)
         for result in results:
-            call_hook("Logging a check", _log, result, instead=None)
-        if self._on_report is not None:
-            self._tell(self._on_report, report, started_s)
+            call_hook("Logging a check", self._log, result, instead=None)
+        if self.on_report is not None:
+            self._tell(self.on_report, report, started_s)
         return report
 
     def _tell(
@@ -151,17 +154,29 @@ class CheckRunner:
         return self._result(run, outcome, is_new)
 
     def _result(self, run: Run, outcome: Outcome | None, is_new: bool) -> CheckResult:
+        is_slow = is_new and outcome is not None and self._is_slow(run)
         if outcome is None:
             outcome = Outcome((_timed_out(run, is_new),))
-        counted = tuple(
-            message
-            for message in outcome.messages
-            if (message.id or run.name) not in self._silenced
-        )
+        counted = outcome.counted(run.name, self._silenced)
         duration_s = run.duration_s
         if duration_s is None:
             duration_s = time.monotonic() - run.started_s
-        return CheckResult(run.name, counted, duration_s, outcome.traceback)
+        return CheckResult(run.name, counted, duration_s, outcome.traceback, is_slow)
+
+    def _log(self, result: CheckResult) -> None:
+        for message in result.messages:
+            traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
+            text = f"{message.id or result.name}: {message.msg}"
+            log_masked(logger, message.level, text, traceback, check=result.name)
+        if result.is_slow:
+            text = f"{result.name} is slow: it took {result.duration_s:.2f} s, more than half of "
+            text += f"its deadline of {self._timeout_s:g} s"
+            log_masked(logger, logging.WARNING, text, check=result.name)
+
+    def _is_slow(self, run: Run) -> bool:
+        if self._timeout_s is None or run.duration_s is None:
+            return False
+        return run.duration_s > self._timeout_s / 2
 
 
 def _timed_out(run: Run, is_new: bool) -> Error:
@@ -172,10 +187,3 @@ def _timed_out(run: Run, is_new: bool) -> Error:
         text = f"The check is still running since {run.started_at:%Y-%m-%d %H:%M:%S} UTC, "
         text += f"{seconds:.1f} s ago; it is not started again"
     return Error(text, id=ERROR_CHECK_TIMED_OUT)
-
-
-def _log(result: CheckResult) -> None:
-    for message in result.messages:
-        traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
-        text = f"{message.id or result.name}: {message.msg}"
-        log_masked(logger, message.level, text, traceback, check=result.name)

@@ -6,9 +6,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from servers import PASSWORD
-from sqlalchemy import create_engine, make_url, text
+from servers import PASSWORD, POSTGRESQL
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.dialects import mysql, oracle, postgresql, sqlite
+from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool, StaticPool
 from wsgi import hello, request
 
@@ -39,7 +40,8 @@ def sqlite_url(path):
 def engine(request, make_engine, tmp_path):
     """Make an engine that works, of each database."""
     if request.param == "sqlite":
-        return make_engine(sqlite_url(tmp_path / "db"))
+        options = {"check_same_thread": False}
+        return make_engine(sqlite_url(tmp_path / "db"), poolclass=QueuePool, connect_args=options)
     return make_engine(request.getfixturevalue("postgres_url"), pool_size=1, max_overflow=0)
 
 
@@ -77,6 +79,13 @@ def test_every_bind_is_asked_and_named(make_engine, tmp_path):
     assert {message.id for message in messages} == {"dockerflow.health.E008"}
 
 
+def test_the_default_bind_has_no_name(make_engine, tmp_path):
+    """Its key says nothing to anybody."""
+    engines = {None: make_engine(sqlite_url(tmp_path))}
+    (message,) = check_database_connected(SimpleNamespace(engines=engines))
+    assert message.msg.startswith("DB-API error: ")
+
+
 @pytest.mark.parametrize("change", [{"database": "nowhere"}, {"username": "nobody"}])
 def test_a_db_api_error_is_e008(make_engine, postgres_url, change):
     """A database or a user that is not there; the driver's text says which."""
@@ -91,10 +100,23 @@ def test_a_db_api_error_is_e008(make_engine, postgres_url, change):
 
 def test_a_host_that_does_not_listen_is_e008(make_engine):
     """Nothing listens on port 1."""
-    url = "postgresql+psycopg://ada:s3cr3t@127.0.0.1:1/x"
+    url = f"{POSTGRESQL}://ada:s3cr3t@127.0.0.1:1/x"
     (message,) = check_database_connected(make_engine(url))
     assert message.id == "dockerflow.health.E008"
     assert "s3cr3t" not in message.msg
+
+
+def test_a_driver_that_shows_the_url_is_masked():
+    """Also for who calls the check itself, without a heartbeat that masks what it reports."""
+    from sqlalchemy.exc import OperationalError
+
+    class Engine:
+        def connect(self):
+            raise OperationalError(None, None, Exception("no postgresql://ada:s3cr3t@db"))
+
+    (message,) = check_database_connected(Engine())
+    assert message.id == "dockerflow.health.E008"
+    assert "postgresql://ada:***@db" in message.msg
 
 
 def test_an_sqlite_file_that_cannot_be_opened_is_e008(make_engine, tmp_path):
@@ -119,6 +141,16 @@ def test_an_exhausted_pool_is_called_that(make_engine, tmp_path):
         assert engine.pool.checkedout() == 1
     assert engine.pool.checkedout() == 0
     assert check_database_connected(engine) == []
+
+
+def test_a_full_pool_whose_connections_are_free_is_not_exhausted(make_engine, tmp_path):
+    """Heartbeat after heartbeat is given the same one."""
+    engine = make_engine(
+        sqlite_url(tmp_path / "db"), poolclass=QueuePool, pool_size=1, max_overflow=0
+    )
+    app = DockerflowMiddleware(hello, db=engine, check_timeout=2)
+    for _ in range(3):
+        assert json.loads(request(app, "/__heartbeat__").body)["status"] == "ok"
 
 
 def test_any_other_sqlalchemy_error_is_e009():
@@ -188,6 +220,16 @@ def test_an_in_memory_database_is_left_alone(make_engine):
             assert request(app, "/__heartbeat__").status == "200 OK"
         for connection in (one, two):
             assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 1
+
+
+def test_the_own_connection_of_an_in_memory_database_is_closed(make_engine):
+    """Each heartbeat would leave one behind."""
+    engine = make_engine("sqlite://")
+    seen = []
+    event.listen(engine.pool, "connect", lambda *_: seen.append("opened"))
+    event.listen(engine.pool, "close", lambda *_: seen.append("closed"))
+    assert check_database_connected(engine) == []
+    assert seen == ["opened", "closed"]
 
 
 def test_an_asyncio_engine_is_told(make_engine):

@@ -9,6 +9,7 @@ import alembic.command
 import pytest
 from alembic.config import Config
 from sqlalchemy import create_engine, text
+from sqlalchemy.pool import QueuePool
 from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
@@ -42,7 +43,8 @@ def downgrade():
 def engine(request, tmp_path):
     """Make an engine for an empty database, of each kind."""
     if request.param == "sqlite":
-        engine = create_engine(f"sqlite:///{tmp_path / 'db'}")
+        url, options = f"sqlite:///{tmp_path / 'db'}", {"check_same_thread": False}
+        engine = create_engine(url, poolclass=QueuePool, connect_args=options)
         yield engine
     else:
         url = request.getfixturevalue("postgres_url")
@@ -220,6 +222,18 @@ def test_another_version_table_can_be_configured(config, engine):
     assert check_migrations_applied(config, engine)[0].id == "dockerflow.health.W001"
 
 
+def test_another_schema_of_the_version_table_can_be_configured(config, engine):
+    """In the config's main section too."""
+    schema = "acme" if engine.dialect.name == "postgresql" else "main"
+    with engine.begin() as connection:
+        if schema == "acme":
+            connection.execute(text("CREATE SCHEMA acme"))
+        connection.execute(text(f"CREATE TABLE {schema}.alembic_version (version_num text)"))
+        connection.execute(text(f"INSERT INTO {schema}.alembic_version VALUES ('bbbb')"))
+    config.set_main_option("version_table_schema", schema)
+    assert check_migrations_applied(config, engine) == []
+
+
 def test_the_middleware_asks_its_database_for_the_migrations(config, engine):
     """Given as ``migrate``, through the engine given as ``db``."""
     app = DockerflowMiddleware(hello, db=engine, migrate=config)
@@ -227,3 +241,18 @@ def test_the_middleware_asks_its_database_for_the_migrations(config, engine):
     assert shown["checks"]["check_migrations_applied"] == "warning"
     alembic.command.upgrade(config, "head")
     assert json.loads(request(app, "/__heartbeat__").body)["status"] == "ok"
+
+
+def test_an_exhausted_pool_is_i001(config, tmp_path):
+    """It is given up in time to say so, long before the pool gives up by itself."""
+    url = f"sqlite:///{tmp_path / 'db'}"
+    options = {"connect_args": {"check_same_thread": False}, "pool_timeout": 600}
+    engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, **options)
+    app = DockerflowMiddleware(hello, check_timeout=2)
+    app.init_check(check_migrations_applied, config, db=engine)
+    with engine.connect():
+        told = json.loads(request(app, "/__heartbeat__").body)
+    engine.dispose()
+    ((name, text),) = told["details"]["check_migrations_applied"]["messages"].items()
+    assert name == "dockerflow.health.I001"
+    assert text.startswith("The database cannot be asked for its migrations: Pool size: 1")

@@ -108,7 +108,8 @@ def test_a_true_answer_is_fine(answer):
 
 def test_an_asyncio_client_is_told(redis_url):
     """A coroutine is true, but it is no answer."""
-    (message,) = check_redis_connected(redis.asyncio.Redis.from_url(redis_url))
+    asyncio = pytest.importorskip("redis.asyncio", reason="redis-py has it since 4.2")
+    (message,) = check_redis_connected(asyncio.Redis.from_url(redis_url))
     assert message.id == "dockerflow.health.E010"
     assert "asyncio" in message.msg
 
@@ -141,6 +142,7 @@ def test_an_error_that_is_none_of_redis_is_the_checks():
         check_redis_connected(Client(ZeroDivisionError()))
 
 
+@pytest.mark.skipif(redis.__version__ < "6", reason="redis-py retries by itself since 6")
 def test_a_client_that_retries_is_asked_without_its_retries(redis_url):
     """By a twin with one connection of its own, made once; the client stays as it is."""
     port = int(redis_url.rpartition(":")[2].partition("/")[0])
@@ -152,3 +154,19 @@ def test_a_client_that_retries_is_asked_without_its_retries(redis_url):
         assert client.get_retry()._retries == retries
         connections = [one for one in client.client_list() if one["name"] == "app"]
         assert len(connections) == 2
+
+
+class RedisOfTenant(redis.Redis):
+    """A client of the app's own, which cannot be built as redis-py's are."""
+
+    def __init__(self, tenant, **options):
+        super().__init__(**options)
+        self.tenant = tenant
+
+
+def test_a_client_that_cannot_be_built_again_is_asked_itself(redis_url):
+    """With the retries that it has: no twin of it can be made."""
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with RedisOfTenant("acme", port=port) as client:
+        for _ in range(2):
+            assert check_redis_connected(client) == []

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
+from patience import PATIENCE_S
 
 from dockerflow_wsgi import CheckRegistry, checks, get_request_id
 from dockerflow_wsgi.checks.deadline import seconds_left
 from dockerflow_wsgi.checks.runner import CheckRunner
-from dockerflow_wsgi.request_id import RequestIDScope
+from dockerflow_wsgi.request_id import current
 
 DEADLINE_S = 0.2
-PATIENCE_S = 10  # generous: the machines that run this are busy
 
 
 @pytest.fixture
@@ -319,11 +319,11 @@ def test_where_no_thread_can_be_had_checks_run_in_line(registry, monkeypatch):
 
 def test_the_request_id_is_visible_in_a_check():
     """So that what a check logs can be found."""
-    scope = RequestIDScope("r-1")
+    token = current.set(["r-1"])
     try:
         message = run(lambda: checks.Info(get_request_id())).messages[0]
     finally:
-        scope.leave()
+        current.reset(token)
     assert message.msg == "r-1"
 
 
@@ -382,6 +382,23 @@ def test_a_result_is_given_again_while_it_is_young(registry, monkeypatch):
     assert len(reports) == 2, "the hook is called for each run, not for each answer"
 
 
+def test_the_age_of_a_result_counts_from_when_it_was_asked_for(registry, monkeypatch):
+    """What a slow check found first is as old as that."""
+    clock_s = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
+
+    @registry.check
+    def slow():
+        clock_s[0] += 8
+
+    runner = make_runner(registry, timeout_s=None, ttl_s=10)
+    first = runner.report()
+    clock_s[0] += 1
+    assert runner.report() is first
+    clock_s[0] += 2
+    assert runner.report() is not first
+
+
 def test_registering_a_check_drops_the_result(registry):
     """The next heartbeat tells of the new check."""
     runner = make_runner(registry, ttl_s=1000)
@@ -406,7 +423,8 @@ def test_the_wall_clock_does_not_matter(registry, monkeypatch):
     assert first.results[0].duration_s < PATIENCE_S
 
 
-def test_a_check_may_remove_itself(registry):
+@pytest.mark.parametrize("timeout_s", [PATIENCE_S, None])
+def test_a_check_may_remove_itself(registry, timeout_s):
     """While it runs; its result is reported, and it is not run again."""
 
     @registry.check
@@ -414,7 +432,7 @@ def test_a_check_may_remove_itself(registry):
         registry.remove("once")
         return W1
 
-    runner = make_runner(registry)
+    runner = make_runner(registry, timeout_s)
     assert runner.report().checks == {"once": "warning"}
     assert runner.report().checks == {}
 
@@ -438,14 +456,30 @@ def test_a_check_knows_how_long_the_heartbeat_waits(registry):
     assert seconds_left() is None
 
 
-def test_a_check_may_register_another_one(registry):
+def test_a_check_beyond_the_deadline_has_no_time_left(registry):
+    """None, and not less than that: it may be used as a timeout."""
+    left = []
+
+    @registry.check
+    def late():
+        time.sleep(2 * DEADLINE_S)
+        left.append(seconds_left())
+
+    make_runner(registry, timeout_s=DEADLINE_S).report()
+    for thread in check_threads():
+        thread.join()
+    assert left == [0.0]
+
+
+@pytest.mark.parametrize("timeout_s", [PATIENCE_S, None])
+def test_a_check_may_register_another_one(registry, timeout_s):
     """While it runs; the new one is run by the next heartbeat."""
 
     @registry.check
     def registers():
         registry.check(list, name="new")
 
-    runner = make_runner(registry)
+    runner = make_runner(registry, timeout_s)
     assert runner.report().checks == {"registers": "ok"}
     assert runner.report().checks == {"registers": "ok", "new": "ok"}
 
@@ -595,3 +629,98 @@ def test_an_async_check_in_line_leaves_the_apps_event_loop():
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def test_what_an_async_check_leaves_running_is_ended():
+    """Tasks are cancelled, and generators closed, before their event loop is."""
+    ended = []
+
+    async def waits():
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        except asyncio.CancelledError:
+            ended.append("task")
+            raise
+
+    async def counts():
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            ended.append("generator")
+
+    kept = []
+
+    async def leaves():
+        kept.extend([asyncio.ensure_future(waits()), counts()])
+        await kept[1].__anext__()
+        await asyncio.sleep(0)
+
+    assert run(leaves).messages == ()
+    assert ended == ["task", "generator"]
+
+
+def slow_warnings(log):
+    """Return the records that call a check slow."""
+    return [record for record in log if "is slow" in record.getMessage()]
+
+
+@pytest.mark.parametrize(("timeout_s", "count"), [(PATIENCE_S, 1), (None, 0)])
+def test_a_check_slower_than_half_its_deadline_is_logged(registry, listen, timeout_s, count):
+    """As a warning with its duration, once for its run, though it found nothing."""
+    log = listen("dockerflow_wsgi.checks")
+    entered, release = threading.Event(), threading.Event()
+
+    @registry.check
+    def dawdles():
+        entered.set()
+        release.wait(PATIENCE_S)
+
+    runner = make_runner(registry, timeout_s=timeout_s)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(runner.report)
+        entered.wait(PATIENCE_S)
+        second = pool.submit(runner.report)
+        for run in registry._runs["dawdles"].values():
+            run.started_s -= 0.6 * PATIENCE_S  # as if it had begun so long ago
+        release.set()
+    assert [report.result().status for report in (first, second)] == ["ok", "ok"]
+    slow = slow_warnings(log)
+    assert len(slow) == count
+    for record in slow:
+        assert record.levelno == logging.WARNING
+        assert record.getMessage().startswith("dawdles is slow: it took ")
+        assert record.check == "dawdles"
+
+
+def test_a_check_within_half_its_deadline_is_not_called_slow(registry, listen):
+    """It is as quick as it has to be."""
+    log = listen("dockerflow_wsgi.checks")
+    registry.check(lambda: [], name="quick")
+    make_runner(registry).report()
+    assert slow_warnings(log) == []
+
+
+def test_a_check_over_its_deadline_is_not_called_slow_too(hanging, registry, listen):
+    """It is told as an error already."""
+    log = listen("dockerflow_wsgi.checks")
+    make_runner(registry, timeout_s=DEADLINE_S).report()
+    assert [record.levelno for record in log] == [logging.ERROR]
+    assert slow_warnings(log) == []
+
+
+def test_a_hook_in_line_is_called_on_the_same_thread(registry, listen):
+    """Without a deadline, before the answer; what it raises is logged."""
+    log = listen("dockerflow_wsgi")
+    told = []
+
+    def hook(report):
+        told.append((report, threading.current_thread()))
+        raise ValueError("broken hook")
+
+    report = make_runner(registry, timeout_s=None, on_report=hook).report()
+    assert told == [(report, threading.current_thread())]
+    (record,) = log
+    assert record.getMessage().startswith("on_heartbeat raised")
+    assert "broken hook" in record.exc_text

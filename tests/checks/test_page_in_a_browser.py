@@ -1,0 +1,121 @@
+"""The heartbeat's page in a real browser: it fits, it can be read, it asks for nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from selenium import webdriver
+from servers import wsgiref_server
+from system import program
+from wsgi import hello
+
+from dockerflow_wsgi import DockerflowMiddleware, checks
+
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LONG = "x" * 300
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Run a headless Chromium."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = program("chromium", "chromium")
+    profile = tmp_path_factory.mktemp("profile")
+    for option in (*OPTIONS, f"--user-data-dir={profile}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = program("chromedriver", "chromium-driver")
+    chromium = webdriver.Chrome(options, webdriver.ChromeService(executable_path=driver))
+    yield chromium
+    chromium.quit()
+
+
+@pytest.fixture(scope="module")
+def url():
+    """Serve a heartbeat that has something of everything to tell."""
+    app = DockerflowMiddleware(hello)
+    app.check(lambda: [], name="fine")
+    app.check(lambda: checks.Warning("slow", hint="<b>buy</b> disks", id="acme.W001"), name="disk")
+    app.check(lambda: checks.Error(f"{LONG}\nsecond line", id="acme.E001"), name="no_break" * 20)
+    with wsgiref_server(app) as port:
+        yield f"http://127.0.0.1:{port}/__heartbeat__"
+
+
+def show(browser, url, width, scheme):
+    """Load the page as on a screen of a width, light or dark."""
+    emulated = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(url)
+
+
+def luminance(colour):
+    """Return the relative luminance of ``rgb(...)`` (WCAG 2.2)."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    """Return the contrast of two colours, from 1 to 21 (WCAG 2.2)."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_everything_is_seen(browser, url, width, scheme):
+    """Each check with its status, duration, messages and hints, as text, and nothing cut off."""
+    show(browser, url, width, scheme)
+    text = browser.find_element("tag name", "body").text
+    for shown in (
+        "Heartbeat error",
+        "fine",
+        "disk",
+        "slow",
+        "Hint: <b>buy</b> disks",
+        "second line",
+    ):
+        assert shown in text
+    assert len(re.findall(r"\d\.\d ms", text)) == 3
+    wide = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    needed, there = browser.execute_script(wide)
+    assert needed <= there
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read(browser, url, scheme):
+    """Text and badges have the contrast of WCAG's level AA, on a ground that follows the scheme."""
+    show(browser, url, 1280, scheme)
+    ground = "rgb(255, 255, 255)" if scheme == "light" else "rgb(18, 18, 18)"
+    look = "const s = getComputedStyle(arguments[0]); return [s.color, s.backgroundColor]"
+    colour, _ = browser.execute_script(look, browser.find_element("tag name", "body"))
+    assert contrast(colour, ground) >= 4.5
+    for badge in browser.find_elements("class name", "status"):
+        assert contrast(*browser.execute_script(look, badge)) >= 4.5
+
+
+def test_it_asks_for_nothing_else(browser, url):
+    """No script, font, picture or style of another address; the browser has nothing to complain."""
+    browser.get_log("browser")
+    show(browser, url, 1280, "light")
+    asked = browser.execute_script("return performance.getEntriesByType('resource').length")
+    complaints = [
+        entry for entry in browser.get_log("browser") if "favicon" not in entry["message"]
+    ]
+    # The status of a failing heartbeat is told by the browser itself.
+    assert [entry for entry in complaints if "status of 500" not in entry["message"]] == []
+    assert asked == 0

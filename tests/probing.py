@@ -1,0 +1,84 @@
+"""A prober, and what it needs to know of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+from email.message import Message
+from http.client import HTTPConnection
+from typing import NamedTuple
+
+import psutil
+from patience import PATIENCE_S, wait_for
+
+
+class Answer(NamedTuple):
+    """What a server answered."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    def json(self):
+        """Return the body, parsed."""
+        return json.loads(self.body)
+
+
+def ask(connection, target, method="GET", headers=None):
+    """Ask on an ``HTTPConnection``, and close it."""
+    with contextlib.closing(connection):
+        connection.request(method, target, headers=headers or {})
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+
+
+def get(port, path, **headers):
+    """Ask a server on this machine."""
+    return ask(HTTPConnection("127.0.0.1", port, PATIENCE_S), path, headers=headers)
+
+
+def heartbeat(port):
+    """Ask for the heartbeat, and return status and JSON."""
+    answer = get(port, "/__heartbeat__")
+    return answer.status, answer.json()
+
+
+def lbheartbeat_status(port):
+    """Ask for ``/__lbheartbeat__``; None if nothing listens."""
+    try:
+        return get(port, "/__lbheartbeat__").status
+    except ConnectionRefusedError:
+        return None
+
+
+def probe(port, path, method="GET"):
+    """Ask as the plainest prober does, HAProxy's ``option httpchk``: HTTP/1.0, no header."""
+    return talk(port, f"{method} {path} HTTP/1.0\r\n\r\n".encode())
+
+
+def talk(port, sent):
+    """Send bytes, and return what comes until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        try:
+            while chunk := connection.recv(65_536):
+                received += chunk
+        except ConnectionResetError:
+            pass  # it did not read all that was sent
+        return received
+
+
+def listening_ports(process):
+    """Return the ports of the listening TCP sockets that a process holds."""
+    connections = process.net_connections(kind="tcp")
+    return [found.laddr.port for found in connections if found.status == psutil.CONN_LISTEN]
+
+
+def served_port(stream):
+    """Wait until a process has logged where it serves its endpoints, and return the port."""
+    line = wait_for(stream, "Dockerflow's endpoints are at")
+    return int(re.search(r" port (\d+)", line)[1])
