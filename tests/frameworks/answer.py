@@ -1,0 +1,51 @@
+"""Asks an app for a page, bare and wrapped, and compares what it answers."""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+from wsgi import call, make_environ
+
+
+class Answer(NamedTuple):
+    """What a server got from an app."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def request_ids(self):
+        """The values of each ``X-Request-ID``."""
+        return [value for name, value in self.headers if name.lower() == "x-request-id"]
+
+    def get(self, wanted):
+        """Return a header's only value."""
+        (value,) = (value for name, value in self.headers if name.lower() == wanted.lower())
+        return value
+
+    def as_unwrapped(self):
+        """Return what the app itself must have answered: all but the request's ID and the time."""
+        headers = [
+            header for header in self.headers if header[0].lower() not in {"x-request-id", "date"}
+        ]
+        body = self.body
+        for request_id in self.request_ids:
+            body = body.replace(request_id.encode(), b"None")
+        return Answer(self.status, headers, body)
+
+
+def ask(app, path="/page", method="GET", body=b"", **keys):
+    """Call an app as a server does, and read its answer."""
+    keys = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body), **keys}
+    server, content = call(app, make_environ(path, method, **keys))
+    return Answer(server.status, server.starts[-1][1], content)
+
+
+def assert_summary(record, answer, path, method="GET"):
+    """Assert that a summary is that of an answer."""
+    assert (record.path, record.method) == (path, method)
+    assert record.code == int(answer.status[:3])
+    assert [record.rid] == answer.request_ids
+    assert record.errno == (record.code if record.code >= 500 else 0)

@@ -1,0 +1,32 @@
+"""Fixtures for the tests of frameworks."""
+
+from __future__ import annotations
+
+import pytest
+from frameworks.answer import ask, assert_summary
+from frameworks.framework import FRAMEWORKS
+
+
+@pytest.fixture(params=FRAMEWORKS, ids=str)
+def framework(request):
+    """Run a test with each framework."""
+    return request.param
+
+
+@pytest.fixture
+def ask_both(framework, summaries):
+    """Return a function that asks the bare app and the wrapped one for the same page.
+
+    The answers must be the same, and the wrapped app's must have its one summary.
+    """
+
+    def ask_both(path, method="GET", *, middleware=lambda app: app, **keys):
+        expected = ask(middleware(framework.make_app()), path, method, **keys)
+        assert not summaries
+        answer = ask(framework.wrapped(middleware), path, method, **keys)
+        assert answer.as_unwrapped() == expected.as_unwrapped()
+        (summary,) = summaries
+        assert_summary(summary, answer, path, method)
+        return answer
+
+    return ask_both

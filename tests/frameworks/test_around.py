@@ -1,0 +1,219 @@
+"""Other middlewares between us and an app of each framework, and around us."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from wsgiref.validate import validator
+
+import pytest
+import sentry_sdk
+from frameworks import pages
+from frameworks.answer import ask, assert_summary
+from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sentry_sdk.integrations.wsgi import SentryWsgiMiddleware
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+from whitenoise import WhiteNoise
+
+from dockerflow_wsgi import DockerflowMiddleware, checks, get_request_id
+
+
+def dispatcher(app):
+    """Put an app below no prefix, beside another one."""
+    return DispatcherMiddleware(app, {"/other": NotFound()})
+
+
+def open_telemetry(app):
+    """Trace an app for nobody."""
+    return OpenTelemetryMiddleware(app, tracer_provider=TracerProvider())
+
+
+def between(framework, middleware, **options):
+    """Make an app with a middleware between it and us."""
+    return framework.wrapped(middleware, **options)
+
+
+def around(framework, middleware, **options):
+    """Make an app with a middleware around us."""
+    return middleware(framework.wrapped(**options))
+
+
+ORDERS = [between, around]
+MIDDLEWARES = [
+    pytest.param(ProxyFix, id="ProxyFix"),
+    pytest.param(WhiteNoise, id="WhiteNoise"),
+    pytest.param(dispatcher, id="Dispatcher"),
+    pytest.param(SentryWsgiMiddleware, id="Sentry"),
+    pytest.param(open_telemetry, id="OpenTelemetry"),
+]
+PATHS = ("/page", "/stream", "/file", "/cookies", "/error")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("middleware", [*MIDDLEWARES, pytest.param(validator, id="validator")])
+def test_a_middleware_between_us_and_the_app(ask_both, middleware, path):
+    """Page by page the answer stays the same, with one ID and one summary."""
+    ask_both(path, middleware=middleware)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_a_middleware_around_us(framework, summaries, middleware, path):
+    """The same the other way round."""
+    expected = ask(middleware(framework.make_app()), path)
+    answer = ask(around(framework, middleware), path)
+    assert answer.as_unwrapped() == expected.as_unwrapped()
+    (summary,) = summaries
+    assert_summary(summary, answer, path)
+    assert get_request_id() is None
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_probes_are_answered(framework, summaries, middleware, order):
+    """The endpoints are there whatever stands in front of or behind us."""
+    app = order(framework, middleware)
+    for path in ("/__lbheartbeat__", "/__heartbeat__"):
+        answer = ask(app, path)
+        assert answer.status == "200 OK"
+        assert answer.get("Cache-Control") == "no-store"
+    assert [summary.levelno for summary in summaries] == [logging.DEBUG] * 2
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_proxy_fix_tells_the_app_where_the_client_is(framework, order):
+    """A redirect leads to the host and the prefix that the client asked for."""
+    headers = {
+        "HTTP_X_FORWARDED_HOST": "acme.test",
+        "HTTP_X_FORWARDED_PROTO": "https",
+        "HTTP_X_FORWARDED_PREFIX": "/shop",
+    }
+    app = order(framework, partial(ProxyFix, x_host=1, x_prefix=1))
+    location = ask(app, "/redirect", **headers).get("Location")
+    assert location in {"https://acme.test/shop/page", "/shop/page"}
+    assert ask(app, "/__heartbeat__", **headers).status == "200 OK"
+
+
+@pytest.mark.parametrize(("order", "expected"), [(between, ["/logo.txt"]), (around, [])])
+def test_whitenoise_serves_its_files(framework, summaries, tmp_path, order, expected):
+    """Behind us, its files have summaries; around us, they never reach us."""
+    (tmp_path / "logo.txt").write_text("logo")
+
+    app = order(framework, partial(WhiteNoise, root=tmp_path))
+    assert ask(app, "/logo.txt").body == b"logo"
+    assert [summary.path for summary in summaries] == expected
+
+
+@pytest.fixture
+def sentry_events():
+    """Collect what Sentry would send; none of its integrations patches anything."""
+    events = []
+    sentry_sdk.init(
+        "https://key@127.0.0.1/1",
+        auto_enabling_integrations=False,
+        default_integrations=False,
+        auto_session_tracking=False,
+        before_send=lambda event, _hint: events.append(event),
+    )
+    yield events
+    sentry_sdk.get_global_scope().set_client(None)
+
+
+@pytest.mark.parametrize("path", ["/error", "/breaks"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_sentry_sees_an_exception_once(framework, summaries, sentry_events, order, path):
+    """On the way to the server, or in the middle of a stream; our summary tells the same."""
+    app = order(framework, SentryWsgiMiddleware, propagate=True)
+    with pytest.raises(ValueError, match="broken view"):
+        ask(app, path)
+    assert [event["exception"]["values"][-1]["value"] for event in sentry_events] == ["broken view"]
+    assert [summary.getMessage() for summary in summaries] == ["broken view"]
+
+
+def open_telemetry_with_spans():
+    """Return OpenTelemetry's middleware, and what it exports to."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    return partial(OpenTelemetryMiddleware, tracer_provider=provider), spans
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_open_telemetrys_span_ends_with_the_stream(framework, summaries, order):
+    """One span for the request, which has ended as our summary is written; the ID is in sight."""
+    traced, spans = open_telemetry_with_spans()
+    app = order(framework, traced)
+    answer = ask(app, "/stream")
+    (span,) = spans.get_finished_spans()
+    assert span.attributes["http.status_code"] == 200
+    assert_summary(summaries[0], answer, "/stream")
+    assert answer.body.count(summaries[0].rid.encode()) == 3
+
+
+@pytest.mark.parametrize("path", ["/error", "/breaks"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_open_telemetrys_span_ends_with_an_exception(framework, summaries, order, path):
+    """It has the exception, and so has our summary."""
+    traced, spans = open_telemetry_with_spans()
+    app = order(framework, traced, propagate=True)
+    with pytest.raises(ValueError, match="broken view"):
+        ask(app, path)
+    (span,) = spans.get_finished_spans()
+    assert [event.attributes["exception.message"] for event in span.events] == ["broken view"]
+    assert [summary.getMessage() for summary in summaries] == ["broken view"]
+
+
+def below(prefix, app):
+    """Mount an app below a prefix, beside another one."""
+    return DispatcherMiddleware(NotFound(), {prefix: app})
+
+
+def test_mounted_below_a_prefix(framework, summaries):
+    """Every path, the endpoints' too, is relative to the mount; links have the prefix."""
+    app = below("/shop", framework.wrapped())
+    assert ask(app, "/shop/page").body == pages.GREETING.encode()
+    assert ask(app, "/shop/redirect").get("Location") in {
+        "http://127.0.0.1/shop/page",
+        "/shop/page",
+    }
+    assert ask(app, "/shop/__heartbeat__").status == "200 OK"
+    assert [summary.path for summary in summaries] == ["/page", "/redirect", "/__heartbeat__"]
+    assert ask(app, "/__heartbeat__").status == "404 NOT FOUND"
+
+
+def test_around_what_is_mounted_below_a_prefix(framework, summaries):
+    """The endpoints stand at the root; what is below the prefix is the app's."""
+    app = DockerflowMiddleware(below("/shop", framework.make_app()))
+    assert ask(app, "/__heartbeat__").status == "200 OK"
+    assert ask(app, "/shop/page").body == pages.GREETING.encode()
+    assert ask(app, "/shop/__heartbeat__").status.startswith("404 ")
+    paths = [summary.path for summary in summaries]
+    assert paths == ["/__heartbeat__", "/shop/page", "/shop/__heartbeat__"]
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/__lbheartbeat__"])
+def test_wrapped_twice_by_mistake(framework, summaries, path):
+    """There is one summary and one ID, and each page is as it was."""
+    expected = ask(framework.wrapped(), path)
+    summaries.records.clear()
+    answer = ask(DockerflowMiddleware(framework.wrapped()), path)
+    assert answer.as_unwrapped() == expected.as_unwrapped()
+    (summary,) = summaries
+    assert_summary(summary, answer, path)
+
+
+@pytest.mark.parametrize("middleware", [pytest.param(lambda app: app, id="none"), *MIDDLEWARES])
+def test_wrapped_twice_no_check_gets_lost(framework, middleware):
+    """The checks of both are run, whatever stands between the two."""
+    inner, registrar = framework.put(framework.make_app(), lambda app: app)
+    outer = DockerflowMiddleware(middleware(inner))
+    registrar.check(lambda: checks.Error("no"), name="inner")
+    outer.check(lambda: [], name="outer")
+    answer = ask(outer, "/__heartbeat__")
+    assert answer.status.startswith("500 ")
+    assert b'"checks": {"inner": "error", "outer": "ok"}' in answer.body

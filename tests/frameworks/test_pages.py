@@ -1,0 +1,163 @@
+"""An app of each framework answers wrapped as it does bare, and gets its summaries."""
+
+from __future__ import annotations
+
+import logging
+from wsgiref.validate import validator
+
+import pytest
+from frameworks import django_app, pages
+from frameworks.answer import ask
+from wsgi import Server, make_environ
+
+from dockerflow_wsgi import DockerflowMiddleware, get_request_id
+
+FORM = (
+    b"--b0undary\r\n"
+    b'Content-Disposition: form-data; name="title"\r\n\r\n'
+    b"holidays\r\n"
+    b"--b0undary\r\n"
+    b'Content-Disposition: form-data; name="file"; filename="beach.bin"\r\n'
+    b"Content-Type: application/octet-stream\r\n"
+    b"Content-Transfer-Encoding: binary\r\n\r\n" + bytes(range(256)) * 8 + b"\r\n"
+    b"--b0undary--\r\n"
+)
+
+
+def test_a_page(ask_both):
+    """Status, headers and body are the app's."""
+    answer = ask_both("/page")
+    assert answer.status == "200 OK"
+    assert answer.body == pages.GREETING.encode()
+
+
+def test_head(ask_both):
+    """The headers of the page; a body that the framework leaves to the server is left to it."""
+    assert ask_both("/page", "HEAD").status == "200 OK"
+
+
+def test_a_page_that_is_not_there(ask_both):
+    """The app's own 404."""
+    assert ask_both("/nowhere").status.startswith("404 ")
+
+
+def test_a_redirect(ask_both):
+    """The location is made of the host that the client asked for, or leaves it out."""
+    answer = ask_both("/redirect", HTTP_HOST="acme.test")
+    assert answer.status.startswith("302 ")
+    assert answer.get("Location") in {"http://acme.test/page", "/page"}
+
+
+def test_cookies(ask_both):
+    """Several headers of one name survive, in order."""
+    answer = ask_both("/cookies")
+    values = [value for name, value in answer.headers if name.lower() == "set-cookie"]
+    assert [value.split(";")[0].strip() for value in values] == [
+        f"{name}={value}" for name, value in pages.COOKIES.items()
+    ]
+
+
+def test_an_upload(ask_both):
+    """A form with a file reaches the app whole, by an input that still is what PEP 3333 wants."""
+    content_type = "multipart/form-data; boundary=b0undary"
+    answer = ask_both("/upload", "POST", body=FORM, CONTENT_TYPE=content_type, middleware=validator)
+    assert answer.status == "200 OK"
+    assert answer.body == b"holidays: beach.bin, 2048 bytes"
+
+
+def test_the_clients_request_id(ask_both):
+    """Each framework hands on the ID that came with the request, and only that one."""
+    assert ask_both("/page", HTTP_X_REQUEST_ID="client-1").request_ids == ["client-1"]
+
+
+def test_a_stream_sees_its_request_in_every_chunk(ask_both):
+    """Though the framework makes the chunks when its view has long returned."""
+    answer = ask_both("/stream")
+    (request_id,) = answer.request_ids
+    assert answer.body == b"".join(b"%d %s\n" % (n, request_id.encode()) for n in range(3))
+    assert get_request_id() is None
+
+
+def steps(app):
+    """Tell how far the app's stream has gone after the call, and after each chunk."""
+    progress = []
+    body = app(make_environ("/stream", **{"test.progress": progress}), Server().start_response)
+    seen = [len(progress)]
+    seen.extend(len(progress) for _chunk in body)
+    body.close()
+    return seen
+
+
+def test_a_stream_is_streamed(framework):
+    """No chunk is made sooner than without us, where the app itself streams."""
+    wrapped = steps(framework.wrapped())
+    assert wrapped == steps(framework.make_app())
+    assert wrapped[1:] == [1, 2, 3]
+
+
+def test_a_stream_that_breaks(framework, summaries):
+    """What was raised half way reaches the server, and the summary."""
+    app = framework.wrapped()
+    with pytest.raises(ValueError, match="broken view"):
+        ask(app, "/breaks")
+    (summary,) = summaries
+    assert (summary.levelno, summary.code, summary.errno) == (logging.ERROR, 200, 500)
+    assert summary.getMessage() == "broken view"
+
+
+def test_a_file(ask_both):
+    """Its content and its headers."""
+    with open(pages.FILE, "rb") as file:
+        assert ask_both("/file").body == file.read()
+
+
+def test_a_file_is_left_to_the_server(framework, summaries):
+    """Each framework uses ``wsgi.file_wrapper``; the server gets what its own wrapper made."""
+
+    class Wrapper:
+        def __init__(self, file, block_size=8192):
+            self.file = file
+            self.block_size = block_size
+            self.close = file.close
+
+        def __iter__(self):
+            return iter(lambda: self.file.read(self.block_size), b"")
+
+    environ = make_environ("/file", **{"wsgi.file_wrapper": Wrapper})
+    body = framework.wrapped()(environ, Server().start_response)
+    assert isinstance(body, Wrapper)
+    assert not summaries
+    body.close()
+    assert body.file.closed
+    assert [summary.path for summary in summaries] == ["/file"]
+
+
+def test_an_error_page(framework, ask_both, summaries):
+    """The framework's own, whatever it caught; only the Flask extension knows what that was."""
+    answer = ask_both("/error")
+    assert answer.status.startswith("500 ")
+    if framework.name == "Flask-extension":
+        assert summaries[0].levelno == logging.ERROR
+        assert summaries[0].getMessage() == "broken view"
+    else:
+        assert summaries[0].levelno == logging.INFO
+
+
+def test_an_exception_that_the_framework_lets_through(framework, summaries):
+    """It reaches the server unchanged; the summary has what was raised."""
+    with pytest.raises(ValueError, match="broken view"):
+        ask(framework.make_app(propagate=True), "/error")
+    wrapped = framework.wrapped(propagate=True)
+    with pytest.raises(ValueError, match="broken view"):
+        ask(wrapped, "/error", HTTP_X_REQUEST_ID="failing")
+    (summary,) = summaries
+    assert (summary.levelno, summary.errno, summary.rid) == (logging.ERROR, 500, "failing")
+    assert (summary.path, summary.method) == ("/error", "GET")
+    assert summary.getMessage() == "broken view"
+    assert get_request_id() is None
+
+
+def test_an_async_view_of_django_sees_its_request(summaries):
+    """Django runs it on an event loop of its own."""
+    answer = ask(DockerflowMiddleware(django_app.make_app()), "/async")
+    assert answer.body.decode() == summaries[0].rid

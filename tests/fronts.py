@@ -1,0 +1,117 @@
+"""What stands in front of an app: real proxies and probers, and the instances behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+
+from patience import PATIENCE_S
+from probing import ask
+from servers import ROOT, gunicorn_server, redis_server
+
+
+@contextlib.contextmanager
+def reserved_port():
+    """Keep a port from everybody but servers with ``SO_REUSEPORT``, which may come and go."""
+    with socket.socket() as placeholder:  # does not listen: without a server, it refuses
+        placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        placeholder.bind(("127.0.0.1", 0))
+        yield placeholder.getsockname()[1]
+
+
+class Instance:
+    """A running instance of an app.
+
+    Attributes:
+        address: Where it listens.
+        gunicorn: Its server.
+    """
+
+    def __init__(self, gunicorn, log_file):
+        self.address = f"127.0.0.1:{gunicorn.port}"
+        self.gunicorn = gunicorn
+        self._log_file = log_file
+
+    def summaries(self):
+        """Return the request summaries it has logged so far."""
+        lines = self._log_file.read_text().splitlines(keepends=True)
+        records = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [record for record in records if record["Type"] == "request.summary"]
+
+
+@contextlib.contextmanager
+def instance(name, directory, *options, port=0, log_level="INFO", **environment):
+    """Run ``in_front/instance.py``, with its log in the directory."""
+    log_file = directory / f"{name}.log"
+    environment |= {"INSTANCE": name, "LOG_FILE": str(log_file), "LOG_LEVEL": log_level}
+    home = ROOT / "tests" / "in_front"
+    with gunicorn_server(
+        "instance:wrapped_app", *options, port=port, cwd=home, **environment
+    ) as gunicorn:
+        yield Instance(gunicorn, log_file)
+
+
+def redis_at(path):
+    """Run a Redis on a Unix socket, which its successor can take over."""
+    return redis_server("--unixsocket", str(path))
+
+
+@contextlib.contextmanager
+def running(command, directory, **environment):
+    """Run a program in the foreground, and yield the file that its output goes to."""
+    environment = {name: str(value) for name, value in environment.items()}
+    output = directory / "output"
+    with (
+        output.open("w") as stream,
+        subprocess.Popen(
+            [str(word) for word in command],
+            cwd=directory,
+            env={**os.environ, **environment},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            yield output
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=PATIENCE_S)
+        self._path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Proxy:
+    """A proxy that listens on a Unix socket.
+
+    Args:
+        path: The socket.
+    """
+
+    def __init__(self, path):
+        self._path = path
+
+    def ask(self, target="/", headers=None, method="GET"):
+        """Ask, and return status, headers and body."""
+        return ask(UnixConnection(self._path), target, method, headers)
+
+    def listens(self):
+        """Tell whether it accepts."""
+        with contextlib.suppress(OSError), contextlib.closing(UnixConnection(self._path)) as probe:
+            probe.connect()
+            return True
+        return False
