@@ -1,6 +1,7 @@
 """A Flask application factory that complies with Dockerflow.
 
-    flask --app examples.flask_app db upgrade -d examples/flask_migrations
+    pip install '.[all]' gunicorn flask-sqlalchemy flask-migrate
+    flask --app examples.flask_app db upgrade
     gunicorn 'examples.flask_app:create_app()'
 
 The notes are kept in SQLite beside this file; the environment variable DATABASE_URL names

@@ -1,5 +1,6 @@
 """A guest book: a plain WSGI app, no framework, made to comply with Dockerflow.
 
+    pip install '.[all]' gunicorn 'psycopg[binary]'
     alembic -c examples/alembic.ini upgrade head
     gunicorn examples.quickstart:wrapped_app
 

@@ -1,0 +1,59 @@
+"""A Flask app that counts its heartbeats, and times its checks, with StatsD.
+
+    pip install '.[flask]' statsd gunicorn
+    gunicorn examples.statsd_app:app
+
+STATSD_HOST and STATSD_PORT name the daemon, by default localhost and 8125; in a rock the
+exporter is at 9125.
+"""
+
+import os
+from pathlib import Path
+
+from flask import Flask
+from statsd import StatsClient
+
+from dockerflow_wsgi.flask import Dockerflow, checks
+from dockerflow_wsgi.flask.signals import heartbeat_failed, heartbeat_passed
+
+MAINTENANCE_FILE = Path(os.environ.get("MAINTENANCE_FILE", "maintenance"))
+
+app = Flask(__name__)
+dockerflow = Dockerflow(app)
+statsd = StatsClient(
+    os.environ.get("STATSD_HOST", "localhost"), int(os.environ.get("STATSD_PORT", "8125"))
+)
+
+
+@dockerflow.check
+def maintenance():
+    """Fail while there is a file that says so, to see what the other signal sends."""
+    if MAINTENANCE_FILE.exists():
+        return [checks.Warning(f"There is a file {MAINTENANCE_FILE}", id="statsd_app.W001")]
+    return []
+
+
+@heartbeat_passed.connect_via(app)
+def heartbeat_passed_handler(sender, level, report, **extra):
+    """Count a heartbeat that is well."""
+    statsd.incr("heartbeat.pass")
+    send_durations(report)
+
+
+@heartbeat_failed.connect_via(app)
+def heartbeat_failed_handler(sender, level, report, **extra):
+    """Count a heartbeat that has failed."""
+    statsd.incr("heartbeat.fail")
+    send_durations(report)
+
+
+def send_durations(report):
+    """Send how long each check took."""
+    for result in report.results:
+        statsd.timing(f"heartbeat.check.{result.name}", result.duration_s * 1000)
+
+
+@app.route("/")
+def hello():
+    """Say hello."""
+    return "hello\n"

@@ -1,0 +1,68 @@
+"""What an example's first lines say to install is what it imports, and what runs it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from servers import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PROGRAMS = {"celery", "gunicorn", "flask", "rq", "alembic"}
+
+
+def commands(text):
+    """Return the commands in the docstring of an example, each as its words."""
+    lines = re.findall("^    (.+)$", ast.get_docstring(ast.parse(text)), re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+def brought_by(requirement, seen):
+    """Add a requirement and what it needs, with its extras, to those that are seen."""
+    wanted = {"", *requirement.extras}
+    key = canonicalize_name(requirement.name), *sorted(wanted)
+    if key in seen:
+        return
+    seen.add(key)
+    try:
+        needed = requires(requirement.name) or []
+    except PackageNotFoundError:
+        return
+    for further in map(Requirement, needed):
+        marker = further.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in wanted):
+            brought_by(further, seen)
+
+
+def imported_by(text):
+    """Return the packages of others, outside of the standard library, that an example imports."""
+    names = set()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"dockerflow_wsgi"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_what_is_to_be_installed_suffices(example):
+    """A reader with an empty environment needs nothing else."""
+    text = example.read_text(encoding="utf-8")
+    install, *others = commands(text)
+    assert install[:2] == ["pip", "install"]
+    seen = set()
+    for word in install[2:]:
+        brought_by(Requirement(re.sub(r"^\.", "dockerflow-wsgi", word)), seen)
+    brought = {key[0] for key in seen}
+    assert "dockerflow-wsgi" in brought
+    needed = imported_by(text) | PROGRAMS & {words[0] for words in others}
+    for name in needed:
+        distributions = map(canonicalize_name, packages_distributions()[name])
+        assert brought & set(distributions), name
