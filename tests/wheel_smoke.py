@@ -1,15 +1,17 @@
-"""Tries the installed wheel, from another directory: ``python wheel_smoke.py [--all]``.
+"""Tries the installed wheel, from another directory: ``python wheel_smoke.py [EXTRA]``.
 
-Without ``--all`` it expects none of the extras to be importable; with it, every one.
+What the extra brings works; each of the others says what to install; nothing else is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 from threading import Thread
@@ -20,7 +22,7 @@ import dockerflow_wsgi.logging
 import dockerflow_wsgi.version
 from dockerflow_wsgi import checks
 
-EXTRAS = ("alembic", "flask", "redis", "sqlalchemy")
+REVISION = 'revision = "aaaa"\ndown_revision = None\n'
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -30,66 +32,166 @@ class QuietHandler(WSGIRequestHandler):
         """Say nothing."""
 
 
-def app(_environ, start_response):
+@contextlib.contextmanager
+def served(app):
+    """Serve an app, and yield a function that asks it."""
+    with make_server("127.0.0.1", 0, app, handler_class=QuietHandler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield lambda path: read(f"http://127.0.0.1:{server.server_port}{path}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def read(url):
+    """Ask a server."""
+    with urllib.request.urlopen(url) as response:
+        return response.read()
+
+
+def hello(_environ, start_response):
     """Say hello."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"hello"]
 
 
-def wrap(with_extras):
-    """Wrap the app, with the built-in checks if the extras are there."""
-    if not with_extras:
-        return dockerflow_wsgi.DockerflowMiddleware(app)
+def try_core():
+    """Serve a wrapped app."""
+    with served(dockerflow_wsgi.DockerflowMiddleware(hello)) as ask:
+        assert ask("/") == b"hello"
+        assert ask("/__lbheartbeat__") == b""
+        assert json.loads(ask("/__heartbeat__")) == {"status": "ok", "checks": {}, "details": {}}
+
+
+def try_redis():
+    """Ask a Redis that is not there."""
+    import redis
+
+    (message,) = checks.check_redis_connected(redis.Redis(port=1))
+    assert message.id == checks.ERROR_CANNOT_CONNECT_REDIS, message
+
+
+def try_sqlalchemy():
+    """Ask a database."""
     from sqlalchemy import create_engine
 
-    return dockerflow_wsgi.DockerflowMiddleware(app, db=create_engine("sqlite://"))
+    engine = create_engine("sqlite://")
+    with served(dockerflow_wsgi.DockerflowMiddleware(hello, db=engine)) as ask:
+        found = json.loads(ask("/__heartbeat__"))["checks"]
+    engine.dispose()
+    assert found == {"check_database_connected": "ok"}, found
 
 
-def get(port, path):
-    """Ask the server."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
-        return response.read()
+def try_alembic():
+    """Look for a migration that a database does not have."""
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+
+    with tempfile.TemporaryDirectory() as directory:
+        versions = Path(directory, "versions")
+        versions.mkdir()
+        (versions / "aaaa.py").write_text(REVISION)
+        config = Config()
+        config.set_main_option("script_location", directory)
+        engine = create_engine("sqlite://")
+        (message,) = checks.check_migrations_applied(config, engine)
+        engine.dispose()
+    assert message.id == checks.WARNING_UNAPPLIED_MIGRATION, message
 
 
-def what_is_missing():
-    """Use a built-in check without its package."""
+def try_flask():
+    """Extend a Flask app."""
+    from flask import Flask
+
+    from dockerflow_wsgi.flask import Dockerflow
+
+    app = Flask("smoke")
+    Dockerflow(app)
+    response = app.test_client().get("/__heartbeat__")
+    assert response.json["status"] == "ok", response.text
+
+
+class NoService:
+    """Stands for an object of a package that is not installed."""
+
+
+def without_sqlalchemy():
+    """Check a database."""
+    return checks.check_database_connected(NoService())
+
+
+def without_alembic():
+    """Check migrations."""
+    return checks.check_migrations_applied(NoService())
+
+
+def without_flask():
+    """Import the extension."""
+    import dockerflow_wsgi.flask  # noqa: F401
+
+
+BROUGHT = {
+    "": [],
+    "redis": ["redis"],
+    "sqlalchemy": ["sqlalchemy"],
+    "alembic": ["alembic", "sqlalchemy"],
+    "flask": ["flask"],
+    "all": ["alembic", "flask", "redis", "sqlalchemy"],
+}
+WITH = {
+    "redis": try_redis,
+    "sqlalchemy": try_sqlalchemy,
+    "alembic": try_alembic,
+    "flask": try_flask,
+}
+WITHOUT = {  # nothing for Redis: its check asks whatever client it is given
+    "sqlalchemy": without_sqlalchemy,
+    "alembic": without_alembic,
+    "flask": without_flask,
+}
+
+
+def what_it_says(use):
+    """Use what a missing package is for."""
     try:
-        checks.check_migrations_applied(object())
+        return str(use())
     except ImportError as error:
         return str(error)
-    return "nothing"
 
 
-def main():
-    """Serve a wrapped app with what is installed."""
-    with_extras = "--all" in sys.argv
-    assert "site-packages" in dockerflow_wsgi.__file__, dockerflow_wsgi.__file__
-    assert (Path(dockerflow_wsgi.__file__).parent / "py.typed").exists()
-    for name in EXTRAS:
-        assert (importlib.util.find_spec(name) is not None) == with_extras, name
-    assert not [name for name in EXTRAS if name in sys.modules]
-
-    wrapped = wrap(with_extras)
-    with make_server("127.0.0.1", 0, wrapped, handler_class=QuietHandler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            assert get(server.server_port, "/") == b"hello"
-            assert get(server.server_port, "/__lbheartbeat__") == b""
-            heartbeat = json.loads(get(server.server_port, "/__heartbeat__"))
-            assert heartbeat["status"] == "ok", heartbeat
-        finally:
-            server.shutdown()
-            thread.join()
-    if not with_extras:
-        assert "pip install 'dockerflow-wsgi[alembic]'" in what_is_missing()
+def run(*arguments):
+    """Run the installed command."""
     command = Path(sys.executable).with_name("dockerflow-wsgi")
-    shown = subprocess.run(
-        [command, "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    assert shown == f"dockerflow-wsgi {importlib.metadata.version('dockerflow-wsgi')}\n"
-    print(f"the wheel works {'with every extra' if with_extras else 'bare'}: {shown.strip()}")
+    return subprocess.run([command, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def main(extra=""):
+    """Try all that is installed, and all that is not."""
+    package = Path(dockerflow_wsgi.__file__).parent
+    assert "site-packages" in package.parts, package
+    assert (package / "py.typed").exists()
+    there = [name for name in WITH if importlib.util.find_spec(name)]
+    assert sorted(there) == BROUGHT[extra], there
+    assert sys.modules.keys().isdisjoint(WITH)
+
+    try_core()
+    for name, try_it in WITH.items():
+        if name in there:
+            try_it()
+    for name, use in WITHOUT.items():
+        if name not in there:
+            said = what_it_says(use)
+            assert f"pip install 'dockerflow-wsgi[{name}]'" in said, said
+
+    version = importlib.metadata.version("dockerflow-wsgi")
+    assert run("--version") == f"dockerflow-wsgi {version}\n"
+    assert run("doctor", "--help").startswith("usage: dockerflow-wsgi doctor")
+    assert run("serve", "--help").startswith("usage: dockerflow-wsgi serve")
+    brought = f"the extra {extra!r}" if extra else "no extra"
+    print(f"dockerflow-wsgi {version} works on {sys.version.split()[0]} with {brought}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
