@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .file_wrapper import is_file
 from .masking import describe
-from .request_id import current
+from .request_id import get_current, set_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sized
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 RESPONSE_HEADER = "X-Request-ID"
+_END: Any = object()
 
 
 class Exchange:
@@ -35,6 +36,7 @@ class Exchange:
     Args:
         environ: The request.
         start_response: The server's.
+        path: ``PATH_INFO`` as it arrived.
         request_id: The request's ID.
         is_probe: Whether one of our endpoints answers, and not the wrapped app.
         echo: Whether the response gets the request ID, unless it brings one.
@@ -43,7 +45,7 @@ class Exchange:
     Attributes:
         environ: The request.
         request_id: The request's ID.
-        path: ``PATH_INFO`` as it arrived; a dispatcher may change the environ's.
+        path: The path; a dispatcher may change the environ's.
         method: ``REQUEST_METHOD`` as it arrived.
         started_ns: When the request was taken on, in nanoseconds of the monotonic clock.
         is_probe: Whether one of our endpoints answers.
@@ -75,6 +77,7 @@ class Exchange:
         self,
         environ: WSGIEnvironment,
         start_response: StartResponse,
+        path: str,
         request_id: str,
         is_probe: bool,
         echo: bool,
@@ -82,7 +85,7 @@ class Exchange:
     ) -> None:
         self.started_ns = monotonic_ns()
         self.environ = environ
-        self.path: str = environ.get("PATH_INFO", "")
+        self.path = path
         self.method: str = environ.get("REQUEST_METHOD", "")
         self.request_id = request_id
         self.is_probe = is_probe
@@ -93,9 +96,9 @@ class Exchange:
         self._echo = echo
         self._on_end = on_end
         self._is_over = False
-        self._outer = current.get()
+        self._outer = get_current()
         self._cell = [request_id]
-        current.set(self._cell)
+        set_current(self._cell)
 
     def start_response(
         self,
@@ -185,8 +188,8 @@ class Exchange:
                 self._on_end(self)
             finally:  # take the request ID down in every thread and context
                 self._cell.clear()
-                if self._outer and current.get() is self._cell:
-                    current.set(self._outer)
+                if self._outer and get_current() is self._cell:
+                    set_current(self._outer)
 
     def fail(self, error: BaseException) -> None:
         """Note what the app raised.
@@ -208,8 +211,8 @@ class Exchange:
 
     def _enter(self) -> None:
         # Asking takes 0.02 us; setting 0.06, and several times that beside Flask's own variables.
-        if current.get() is not self._cell:
-            current.set(self._cell)
+        if get_current() is not self._cell:
+            set_current(self._cell)
 
 
 class SizedExchange(Exchange):
@@ -234,10 +237,10 @@ class Chunks:
         cell: The request ID, in the list that `request_id.current` holds.
     """
 
-    __slots__ = ("_cell", "_exchange", "_next")
+    __slots__ = ("_cell", "_chunks", "_exchange")
 
     def __init__(self, chunks: Iterator[bytes], exchange: Exchange, cell: list[str]) -> None:
-        self._next = chunks.__next__
+        self._chunks: Iterator[Any] = chunks
         self._exchange = exchange
         self._cell = cell
 
@@ -245,15 +248,16 @@ class Chunks:
         return self
 
     def __next__(self) -> bytes:
-        if current.get() is not self._cell:
-            current.set(self._cell)
+        if get_current() is not self._cell:
+            set_current(self._cell)
         try:
-            return self._next()
-        except StopIteration:
-            raise
+            chunk: bytes = next(self._chunks, _END)  # a StopIteration would take 0.2 us more
         except BaseException as error:
             self._exchange.fail(error)
             raise
+        if chunk is _END:
+            raise StopIteration
+        return chunk
 
 
 class _ClosedOnce:

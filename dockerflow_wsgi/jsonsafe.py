@@ -38,6 +38,8 @@ def _make_encode() -> Callable[[Any], str]:
 
 
 encode = _make_encode()
+json_text = json.encoder.encode_basestring_ascii
+"""Writes a text as JSON; a `TypeError` if it is none."""
 
 
 class _Budget:

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
 from .jsonsafe import READY, encode, field_value, plain
@@ -21,7 +22,10 @@ from .request_id import get_request_id
 __all__ = ["JsonLogFormatter", "MozlogFormatter", "MozlogHandler", "RequestIdLogFilter"]
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     _StreamHandler = logging.StreamHandler[TextIO]
+    _EnvelopeKey: TypeAlias = tuple[str, int, int, str, str]
 else:
     _StreamHandler = logging.StreamHandler  # takes no type argument before Python 3.11
 
@@ -78,7 +82,7 @@ class MozlogFormatter(logging.Formatter):
         self.logger_name = logger_name
         self.hostname = socket.gethostname()
         self._has_severity = severity
-        self._envelopes: dict[tuple[str, int, int, str, str], str] = {}
+        self._envelopes: dict[_EnvelopeKey, str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record.
@@ -91,7 +95,8 @@ class MozlogFormatter(logging.Formatter):
         """
         try:
             if getattr(self.convert_record, "__func__", None) is _CONVERT_RECORD:
-                return self._format_with_kept_envelope(record)
+                fields = encode(self._fields(record))
+                return self._line(_timestamp_ns(record), self._key(record), fields)
             line = self.convert_record(record)
         except Exception as error:  # noqa: BLE001 - a subclass may raise; the record is not lost
             line = _unconverted(record, error)
@@ -115,7 +120,7 @@ class MozlogFormatter(logging.Formatter):
             "Fields": self._fields(record),
         }
 
-    def _key(self, record: logging.LogRecord) -> tuple[str, int, int, str, str]:
+    def _key(self, record: logging.LogRecord) -> _EnvelopeKey:
         """Return all that an envelope depends on."""
         logger_name = getattr(record, "logger_name", self.logger_name)
         process = record.process or os.getpid()
@@ -137,16 +142,28 @@ class MozlogFormatter(logging.Formatter):
             envelope["severity"] = text
         return envelope
 
-    def _format_with_kept_envelope(self, record: logging.LogRecord) -> str:
+    def format_fields(self, name: str, level: int, fields: str) -> str:
+        """Format what a record of this moment would hold, without one.
+
+        Args:
+            name: The logger's name.
+            level: The record's level.
+            fields: The fields, as JSON.
+
+        Returns:
+            What `format` returns of such a record.
+        """
+        key = name, level, os.getpid(), text_of(self.logger_name), self.hostname
+        return self._line(time.time_ns(), key, fields)
+
+    def _line(self, timestamp_ns: int, key: _EnvelopeKey, fields: str) -> str:
         # All but the time and the fields is the same for most records: saves 2 us of 6.
-        key = self._key(record)
         envelope = self._envelopes.get(key)
         if envelope is None:
             if len(self._envelopes) >= _MAX_ENVELOPES:
                 self._envelopes.clear()
             self._envelopes[key] = envelope = encode(self._envelope(*key))[1:-1]
-        fields = encode(self._fields(record))
-        return f'{{"Timestamp": {_timestamp_ns(record)}, {envelope}, "Fields": {fields}}}'
+        return f'{{"Timestamp": {timestamp_ns}, {envelope}, "Fields": {fields}}}'
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {

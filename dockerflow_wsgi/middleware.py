@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import request_id as request_ids
-from . import summary
 from .checks import (
     CheckRegistry,
     check_database_connected,
@@ -31,7 +29,9 @@ from .exchange import RESPONSE_HEADER, Exchange
 from .file_wrapper import expect_file
 from .hooks import Hooks
 from .nesting import find_inside
-from .request_id import RequestIDSource, current
+from .request_id import ENVIRON_KEY as REQUEST_ID_KEY
+from .request_id import RequestIDSource, get_current, set_current
+from .summary import ENVIRON_KEY as SUMMARY_KEY
 from .summary import SummaryLog
 from .version import VersionFile
 
@@ -131,9 +131,9 @@ class DockerflowMiddleware(RegistersChecks):
         self.hooks: Hooks = hooks if inner is None else hooks.filled_from(inner.hooks)
         self._is_disabled = self.settings.disabled
         self._echo = self.settings.echo_request_id
-        self._request_ids = RequestIDSource(
+        self._assign_request_id = RequestIDSource(
             self.settings.request_id_header, trust=self.settings.trust_request_id
-        )
+        ).assign
         self._log_summary = SummaryLog(
             self.hooks.summary_extra, with_querystring=self.settings.summary_log_querystring
         ).write
@@ -157,19 +157,21 @@ class DockerflowMiddleware(RegistersChecks):
         """
         if self._is_disabled:
             return self.app(environ, start_response)
-        endpoint = self.endpoints.get(environ.get("PATH_INFO", ""))
+        path = environ.get("PATH_INFO", "")
+        endpoint = self.endpoints.get(path)
         app = endpoint or self.app
-        if request_ids.ENVIRON_KEY in environ:
+        if REQUEST_ID_KEY in environ:
             return app(environ, start_response)  # a middleware further out looks after it
 
-        request_id = self._request_ids.assign(environ)
+        request_id = self._assign_request_id(environ)
         if endpoint is LBHEARTBEAT and LBHEARTBEAT.needs_no_record(environ):
-            return self._answer_lbheartbeat(environ, start_response, request_id)
-        environ[summary.ENVIRON_KEY] = {}
-        expect_file(environ)
+            return self._answer_lbheartbeat(environ, start_response, path, request_id)
+        environ[SUMMARY_KEY] = {}
+        if type(environ.get("wsgi.file_wrapper")) is not type:
+            expect_file(environ)
         is_probe = endpoint is not None
         exchange = Exchange(  # by position: names would take 0.15 us
-            environ, start_response, request_id, is_probe, self._echo, self._log_summary
+            environ, start_response, path, request_id, is_probe, self._echo, self._log_summary
         )
         try:
             iterable = app(environ, exchange.start_response)
@@ -180,19 +182,20 @@ class DockerflowMiddleware(RegistersChecks):
         return exchange.watch(iterable)
 
     def _answer_lbheartbeat(
-        self, environ: WSGIEnvironment, start_response: StartResponse, request_id: str
+        self, environ: WSGIEnvironment, start_response: StartResponse, path: str, request_id: str
     ) -> list[bytes]:
-        # Without an exchange, which only a server that fails has need of: 1.5 us in place of 3.5.
-        ok = LBHEARTBEAT.ok
-        echoed = ((RESPONSE_HEADER, request_id),) if self._echo else ()
-        outer = current.get()
+        # Without an exchange, which only a server that fails has need of: 1.3 us in place of 3.5.
+        status, headers = LBHEARTBEAT.ok.status, [*LBHEARTBEAT.ok.headers]
+        if self._echo:
+            headers.append((RESPONSE_HEADER, request_id))
+        outer = get_current()
         cell = [request_id]
-        current.set(cell)
+        set_current(cell)
         try:
-            start_response(ok.status, [*ok.headers, *echoed])
+            start_response(status, headers)
         except BaseException as error:
             exchange = Exchange(
-                environ, start_response, request_id, True, self._echo, self._log_summary
+                environ, start_response, path, request_id, True, self._echo, self._log_summary
             )
             exchange.fail(error)
             exchange.close()
@@ -200,7 +203,7 @@ class DockerflowMiddleware(RegistersChecks):
         finally:
             cell.clear()
             if outer:
-                current.set(outer)
+                set_current(outer)
         return []
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:

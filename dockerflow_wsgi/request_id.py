@@ -24,6 +24,10 @@ The list and not the ID, because the response may be closed in another thread or
 the one that set it: emptying the list is seen in all.
 """
 
+# For importers: Python 3.11 makes an object of an imported name's method at each call, 0.03 us.
+get_current = current.get
+set_current = current.set
+
 
 def get_request_id() -> str | None:
     """Return the ID of the request that this thread, greenlet or context is serving.
@@ -32,7 +36,7 @@ def get_request_id() -> str | None:
         The ID, or ``None`` outside a request and after its response is over.
     """
     # next(): the list may be emptied at any moment, by another thread.
-    return next(iter(current.get() or ()), None)
+    return next(iter(get_current() or ()), None)
 
 
 class RequestIDSource:

@@ -7,7 +7,9 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from .faults import call_hook, log_fault
+from .jsonsafe import json_text
 from .masking import text_of
+from .only_listener import find_only_listener, write_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,11 +40,12 @@ class SummaryLog:
         with_querystring: Whether the query string is a field.
     """
 
-    __slots__ = ("_extra", "_with_querystring")
+    __slots__ = ("_extra", "_has_more", "_with_querystring")
 
     def __init__(self, extra: SummaryExtra | None, *, with_querystring: bool) -> None:
         self._extra = extra
         self._with_querystring = with_querystring
+        self._has_more = with_querystring or extra is not None
 
     def write(self, exchange: Exchange) -> None:
         """Write the summary of an exchange that is over; raises nothing of its own.
@@ -57,10 +60,29 @@ class SummaryLog:
             if exchange.failure is not None:
                 level = logging.ERROR
             if logger.isEnabledFor(level):
-                fields = self._fields(exchange)
-                logger.handle(_record(level, exchange.failure, fields))
+                # Most summaries are only seen as a line: 4.5 us, where with a record it takes 11.
+                listener = None if self._has_more else find_only_listener(logger, level)
+                fields = None if listener is None else _usual_fields(exchange)
+                if listener is None or fields is None:
+                    logger.handle(self._record(exchange, level))
+                    return
+                try:
+                    write_fields(listener, logger.name, level, fields)
+                except Exception:  # noqa: BLE001 - as in logging, the handler tells of it
+                    listener.handleError(self._record(exchange, level))
         except Exception as error:  # noqa: BLE001 - a broken log must not break the response
             log_fault("The summary of a request could not be logged", error)
+
+    def _record(self, exchange: Exchange, level: int) -> logging.LogRecord:
+        # Not Logger.log(): it walks the stack for the caller, which is always this line.
+        fields = self._fields(exchange)
+        message = exchange.failure if exchange.failure is not None else fields.pop("msg", "")
+        record = logger.makeRecord(logger.name, level, __file__, 0, message, (), None)
+        if not _RECORD_ATTRIBUTES.isdisjoint(fields):
+            for name in _RECORD_ATTRIBUTES.intersection(fields):
+                fields[f"{name}_"] = fields.pop(name)
+        vars(record).update(fields)
+        return record
 
     def _fields(self, exchange: Exchange) -> dict[str, Any]:
         environ = exchange.environ
@@ -107,6 +129,38 @@ def _code(status: str | None) -> int | None:
         return None
 
 
+def _usual_fields(exchange: Exchange) -> str | None:
+    """Write the fields as JSON, if they are those of most summaries: 1 us in place of 3.5.
+
+    Returns:
+        What a formatter would make of `SummaryLog._fields`; ``None`` if there may be other fields
+        or other types.
+    """
+    environ = exchange.environ
+    given = environ[ENVIRON_KEY]
+    if exchange.failure is not None or (given and not _is_user_only(given)):
+        return None
+    try:
+        code = int(exchange.status[:3])  # type: ignore[index]
+        return (
+            f'{{"errno": {code if code >= 500 else 0}, '
+            f'"agent": {json_text(environ.get("HTTP_USER_AGENT", ""))}, '
+            f'"lang": {json_text(environ.get("HTTP_ACCEPT_LANGUAGE", ""))}, '
+            f'"method": {json_text(exchange.method)}, '
+            f'"path": {json_text(_decoded(exchange.path))}, '
+            f'"code": {code}, '
+            f'"rid": "{exchange.request_id}", '  # of characters that need no escape
+            f'"t": {(monotonic_ns() - exchange.started_ns) // 1_000_000}, '
+            f'"uid": {json_text(given["uid"] if given else "")}}}'
+        )
+    except (TypeError, ValueError):
+        return None  # no status, or what should be text is something else
+
+
+def _is_user_only(given: object) -> bool:
+    return type(given) is dict and len(given) == 1 and type(given.get("uid")) is str
+
+
 def _given_by_app(environ: WSGIEnvironment) -> Mapping[str, Any]:
     given: Mapping[str, Any] = environ[ENVIRON_KEY]
     return given
@@ -138,14 +192,3 @@ def _decoded(text: str) -> str:
         return text.encode("latin-1").decode("utf-8", "replace")
     except UnicodeEncodeError:
         return text  # a server that decoded it already
-
-
-def _record(level: int, failure: str | None, fields: dict[str, Any]) -> logging.LogRecord:
-    # Not Logger.log(): it walks the stack for the caller, which is always this line.
-    message = failure if failure is not None else fields.pop("msg", "")
-    record = logger.makeRecord(logger.name, level, __file__, 0, message, (), None)
-    if not _RECORD_ATTRIBUTES.isdisjoint(fields):
-        for name in _RECORD_ATTRIBUTES.intersection(fields):
-            fields[f"{name}_"] = fields.pop(name)
-    vars(record).update(fields)
-    return record

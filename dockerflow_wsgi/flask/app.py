@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from ..checks import CheckRegistry
@@ -41,8 +41,6 @@ with extra("flask"):
         got_request_exception,
         has_request_context,
         request,
-        request_started,
-        request_tearing_down,
         session,
     )
     from werkzeug.exceptions import HTTPException, InternalServerError
@@ -56,8 +54,10 @@ if TYPE_CHECKING:
     from ..config import BehaviourKeywords
     from ..version import VersionCallback
 
+T = TypeVar("T")
 EXTENSION_KEY = "dockerflow"
 GLOBALS_KEY = "dockerflow.flask.g"
+_HAS_FAILED = "_dockerflow_has_failed"  # attribute of a request
 
 
 class HeartbeatFailure(InternalServerError):  # noqa: N818 - the published name
@@ -124,6 +124,10 @@ class Dockerflow(RegistersChecks):
         self._services = {"db": db, "redis": redis, "migrate": migrate}
         self.registry = CheckRegistry()
         self._version_callback: VersionCallback | None = None
+        self._is_extended = (type(self).summary_extra, type(self).user_id) != (
+            Dockerflow.summary_extra,
+            Dockerflow.user_id,
+        )
         self._middlewares: WeakSet[DockerflowMiddleware] = WeakSet()
         if app is not None:
             self.init_app(app)
@@ -202,7 +206,7 @@ class Dockerflow(RegistersChecks):
             Flask-Login's, if it has loaded the user in this request already (none is loaded for
             it); else ``None``.
         """
-        user = g.get("_login_user")  # where Flask-Login keeps the user that it has loaded
+        user = _current(g).get("_login_user")  # where Flask-Login keeps the user that it has loaded
         if user is None or user.is_anonymous:
             return None
         # To ask the user itself may send a query: a commit expires SQLAlchemy's objects.
@@ -210,13 +214,20 @@ class Dockerflow(RegistersChecks):
         return None if known is None else str(known)
 
     def _connect(self, app: Flask) -> None:
-        request_started.connect(_start, app)
+        if self._is_extended:
+            app.url_value_preprocessor(_note_globals)  # nothing of the request is called before
+        app.teardown_request(self._finish)  # takes a third of the time of a signal's receiver
         got_request_exception.connect(_note_failure, app)
-        request_tearing_down.connect(self._add_to_summary, app)
 
-    def _add_to_summary(self, _app: Flask, **_extra: object) -> None:
-        fields_of_request = request.environ.get(SUMMARY_KEY)
-        is_a_copy = request.environ.get(GLOBALS_KEY) is not g._get_current_object()  # noqa: SLF001
+    def _finish(self, _error: BaseException | None) -> None:
+        request_, globals_ = _current(request), _current(g)
+        environ = request_.environ
+        if FAILURE_KEY in environ and not hasattr(request_, _HAS_FAILED):
+            del environ[FAILURE_KEY]  # of a try before this one
+        if not self._is_extended and "_login_user" not in globals_:
+            return  # nothing is known of the request: saves 3 us
+        fields_of_request = environ.get(SUMMARY_KEY)
+        is_a_copy = environ.get(GLOBALS_KEY) not in (None, globals_)
         if fields_of_request is not None and not is_a_copy:
             call_hook("summary_extra", self._extend, fields_of_request, instead=None)
 
@@ -249,10 +260,15 @@ def _sources(app: Flask) -> list[Source]:
     ]
 
 
-def _start(_app: Flask, **_extra: object) -> None:
+def _current(proxy: T) -> T:
+    """Return what a proxy of Flask's stands for: asking that takes a quarter of the time."""
+    current: T = proxy._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    return current
+
+
+def _note_globals(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
     # Copies of the context (copy_current_request_context) have a "g" of their own.
-    request.environ[GLOBALS_KEY] = g._get_current_object()  # noqa: SLF001
-    request.environ.pop(FAILURE_KEY, None)  # of a try before this one
+    _current(request).environ[GLOBALS_KEY] = _current(g)
 
 
 def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
@@ -260,3 +276,4 @@ def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> No
     code = exception.code if isinstance(exception, HTTPException) else None
     if has_request_context() and (code is None or code >= 500):
         request.environ[FAILURE_KEY] = describe(exception)
+        setattr(_current(request), _HAS_FAILED, True)
