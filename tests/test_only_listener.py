@@ -153,10 +153,13 @@ def test_what_settings_add_is_in_the_line(stream, handler, options):
     assert {"querystring": "a=1", "extra": "1"}.items() & json.loads(without)["Fields"].items()
 
 
-def test_what_an_app_raises_is_in_the_line(stream, handler):
-    """As an ERROR with the exception's text."""
+@pytest.mark.parametrize("status", [None, "200 OK"])
+def test_what_an_app_raises_is_in_the_line(stream, handler, status):
+    """As an ERROR with the exception's text, also after a response was started."""
 
-    def app(_environ, _start_response):
+    def app(_environ, start_response):
+        if status:
+            start_response(status, [("Content-Type", "text/plain")])
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
@@ -182,11 +185,22 @@ def test_the_handler_of_an_ancestor_is_found(stream):
     """As most set-ups have it: one handler, on the root logger."""
     own = MozlogHandler(stream, name="mine")
     own.addFilter(RequestIdLogFilter())
-    summary_logger.parent = logging.Logger("root")
+    summary_logger.parent = logging.Logger("root")  # noqa: LOG001 - one of our own
     summary_logger.parent.addHandler(own)
     without, with_record = map(without_times, lines_of(DockerflowMiddleware(hello), "/", stream))
     assert without == with_record
     assert json.loads(without)["Logger"] == "mine"
+
+
+def test_an_ancestor_beyond_one_that_does_not_propagate_is_none(stream, handler, monkeypatch):
+    """It gets no records, and so does not stand in the way."""
+    summary_logger.parent = logging.Logger("root")  # noqa: LOG001 - one of our own
+    summary_logger.parent.addHandler(recorder := Recorder())
+    assert not is_found()
+    monkeypatch.setattr(summary_logger, "propagate", False)
+    assert is_found()
+    request(DockerflowMiddleware(hello))
+    assert (len(stream.getvalue().splitlines()), recorder.records) == (1, [])
 
 
 def test_one_line_for_each_request_of_many_threads(stream, handler):
@@ -363,7 +377,7 @@ app = DockerflowMiddleware(lambda environ, start_response: start_response("200 O
 app({"PATH_INFO": "/", "REQUEST_METHOD": "GET"}, lambda *start: None).close()
 sys.exit(len(seen))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["Type"] == "request.summary"
 
