@@ -224,12 +224,16 @@ class Dockerflow(RegistersChecks):
         environ = request_.environ
         if FAILURE_KEY in environ and not hasattr(request_, _HAS_FAILED):
             del environ[FAILURE_KEY]  # of a try before this one
-        if not self._is_extended and "_login_user" not in globals_:
-            return  # nothing is known of the request: saves 3 us
+        if "_login_user" not in globals_ and not self._says_more():
+            return  # the uid is empty, as it is without us: saves 3 us
         fields_of_request = environ.get(SUMMARY_KEY)
         is_a_copy = environ.get(GLOBALS_KEY) not in (None, globals_)
         if fields_of_request is not None and not is_a_copy:
             call_hook("summary_extra", self._extend, fields_of_request, instead=None)
+
+    def _says_more(self) -> bool:
+        own = vars(self)
+        return self._is_extended or "summary_extra" in own or "user_id" in own
 
     def _extend(self, fields_of_request: dict[str, Any]) -> None:
         for name, value in (self.summary_extra() or {}).items():

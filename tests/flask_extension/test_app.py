@@ -521,6 +521,38 @@ def test_a_copied_context_does_not_spoil_the_uid(login_app, summaries):
     assert summaries[1].uid == "7"
 
 
+def test_a_copied_context_does_not_speak_for_its_request(app, summaries):
+    """What a subclass says is asked of the request itself, whose ``g`` the app has filled."""
+
+    class Own(Dockerflow):
+        def user_id(self):
+            return g.get("user", "nobody")
+
+    @app.route("/threaded")
+    def threaded():
+        g.user = "ada"
+        thread = threading.Thread(target=copy_current_request_context(lambda: None))
+        thread.start()
+        thread.join()
+        return ""
+
+    Own(app)
+    app.test_client().get("/threaded")
+    assert summaries[0].uid == "ada"
+
+
+@pytest.mark.parametrize("name", ["user_id", "summary_extra"])
+def test_a_method_that_was_replaced_is_asked(app, summaries, monkeypatch, name):
+    """As a test's `unittest.mock.patch.object` does, at any time."""
+    extension = Dockerflow(app)
+    client = app.test_client()
+    client.get("/")
+    said = "ada" if name == "user_id" else {"uid": "ada"}
+    monkeypatch.setattr(extension, name, lambda: said)
+    client.get("/")
+    assert [record.uid for record in summaries] == ["", "ada"]
+
+
 def test_summary_extra_and_user_id_can_be_overridden(app, summaries):
     """In a subclass, with the request at hand; the app's own items win."""
 
