@@ -50,13 +50,20 @@ def run(*functions, **options):
     return make_runner(registry, **options).report().results[0]
 
 
+@pytest.fixture
 def check_threads():
-    """Return the threads that run checks."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("dockerflow ")]
+    """Return a function that returns the threads that run this test's checks and hooks."""
+    others = threading.enumerate()
+
+    def find():
+        ours = [thread for thread in threading.enumerate() if thread not in others]
+        return [thread for thread in ours if thread.name.startswith("dockerflow ")]
+
+    return find
 
 
 @pytest.fixture
-def hanging(registry):
+def hanging(registry, check_threads):
     """Register a check that hangs until the test is over, and counts its calls."""
     release = threading.Event()
     calls = []
@@ -219,7 +226,7 @@ def test_checks_run_all_at_once():
     assert result.messages == ()
 
 
-def test_a_hanging_check_is_answered_at_the_deadline(registry, hanging):
+def test_a_hanging_check_is_answered_at_the_deadline(registry, hanging, check_threads):
     """E002, again and again, with one thread in all; then it recovers by itself."""
     registry.check(list, name="fine")
     runner = make_runner(registry, timeout_s=DEADLINE_S)
@@ -456,7 +463,7 @@ def test_a_check_knows_how_long_the_heartbeat_waits(registry):
     assert seconds_left() is None
 
 
-def test_a_check_beyond_the_deadline_has_no_time_left(registry):
+def test_a_check_beyond_the_deadline_has_no_time_left(registry, check_threads):
     """None, and not less than that: it may be used as a timeout."""
     left = []
 
@@ -593,7 +600,7 @@ def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(registry):
     assert result.messages[0].msg == "RuntimeError: no app"
 
 
-def test_a_hook_that_hangs_does_not_hold_up_the_answer(registry, listen):
+def test_a_hook_that_hangs_does_not_hold_up_the_answer(registry, listen, check_threads):
     """Nor do its threads pile up: beyond ten it is not called, and that is logged."""
     log = listen("dockerflow_wsgi.checks")
     release = threading.Event()
