@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from . import summary
 from .answer import JSON, Answer, error_answer, to_json
 from .checks.page import render_page
 from .checks.runner import CheckRunner
 from .errors import VersionError
 from .faults import call_hook, log_fault
-from .summary import logger as summary_logger
 from .version import FILE_NAME, VersionFile, call_version_callback, version_to_json
 
 if TYPE_CHECKING:
@@ -91,17 +91,21 @@ class LbHeartbeatEndpoint(Endpoint):
         """Answer at once."""
         return self.ok
 
-    def needs_no_record(self, environ: WSGIEnvironment) -> bool:
-        """Tell whether a request will be answered well, and nobody listens to that.
-
-        Args:
-            environ: The request.
-        """
-        method = environ.get("REQUEST_METHOD")
-        return method in ("GET", "HEAD") and not summary_logger.isEnabledFor(logging.DEBUG)
-
 
 LBHEARTBEAT = LbHeartbeatEndpoint()
+
+
+def needs_no_record(environ: WSGIEnvironment) -> bool:
+    """Tell whether a probe will be answered well, and nobody listens to that.
+
+    Args:
+        environ: A request to ``/__lbheartbeat__``.
+
+    Returns:
+        Whether there is nothing to log.
+    """
+    method = environ.get("REQUEST_METHOD")
+    return method in ("GET", "HEAD") and not summary.logger.isEnabledFor(logging.DEBUG)
 
 
 class VersionEndpoint(Endpoint):

@@ -24,7 +24,7 @@ from .config import (
     keyword_source,
     read_settings,
 )
-from .endpoints import LBHEARTBEAT, VersionEndpoint, make_endpoints
+from .endpoints import LBHEARTBEAT, VersionEndpoint, make_endpoints, needs_no_record
 from .exchange import RESPONSE_HEADER, Exchange
 from .file_wrapper import expect_file
 from .hooks import Hooks
@@ -164,7 +164,7 @@ class DockerflowMiddleware(RegistersChecks):
             return app(environ, start_response)  # a middleware further out looks after it
 
         request_id = self._assign_request_id(environ)
-        if endpoint is LBHEARTBEAT and LBHEARTBEAT.needs_no_record(environ):
+        if endpoint is LBHEARTBEAT and needs_no_record(environ):
             return self._answer_lbheartbeat(environ, start_response, path, request_id)
         environ[SUMMARY_KEY] = {}
         if type(environ.get("wsgi.file_wrapper")) is not type:
@@ -185,14 +185,13 @@ class DockerflowMiddleware(RegistersChecks):
         self, environ: WSGIEnvironment, start_response: StartResponse, path: str, request_id: str
     ) -> list[bytes]:
         # Without an exchange, which only a server that fails has need of: 1.3 us in place of 3.5.
-        status, headers = LBHEARTBEAT.ok.status, [*LBHEARTBEAT.ok.headers]
-        if self._echo:
-            headers.append((RESPONSE_HEADER, request_id))
+        ok = LBHEARTBEAT.ok
+        headers = [*ok.headers, (RESPONSE_HEADER, request_id)] if self._echo else [*ok.headers]
         outer = get_current()
         cell = [request_id]
         set_current(cell)
         try:
-            start_response(status, headers)
+            start_response(ok.status, headers)
         except BaseException as error:
             exchange = Exchange(
                 environ, start_response, path, request_id, True, self._echo, self._log_summary

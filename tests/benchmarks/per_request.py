@@ -6,7 +6,8 @@
 All variants run in one process, without a network, in turns: a round times each of them
 once, and the best round counts, because a busy machine can only make a round slower. Each
 call gets a fresh copy of the same environ; copying it is timed too, and subtracted from every
-figure. Iterating and closing the body is in every figure. No request brings an ID.
+figure. Iterating and closing the body is in every figure. No request brings an ID. "Ours" is
+`DockerflowMiddleware`, around Flask too; "our extension" is `dockerflow_wsgi.flask.Dockerflow`.
 
 Summaries go to the null device, through the formatter of the package that is measured. For
 the endpoints they are off on both sides: at the level INFO python-dockerflow would write one
@@ -45,6 +46,7 @@ try:
 
     import dockerflow_wsgi.logging
     from dockerflow_wsgi import DockerflowMiddleware
+    from dockerflow_wsgi import flask as flask_extension
 except ImportError as error:
     sys.stderr.write(f"{error}: run pip install '.[flask]' --group benchmark (a recent pip)\n")
     sys.exit(2)
@@ -127,6 +129,8 @@ def make_variants(version_path: str) -> dict[str, Variant]:
     ours = DockerflowMiddleware(plain_app, version_path=version_path)
     flask_ours = flask_app()
     flask_ours.wsgi_app = DockerflowMiddleware(flask_ours.wsgi_app)
+    flask_extended = flask_app()
+    flask_extension.Dockerflow(flask_extended, version_path=version_path)
     flask_theirs = flask_app()
     Dockerflow(flask_theirs, version_path=version_path)
     variants = {
@@ -136,6 +140,8 @@ def make_variants(version_path: str) -> dict[str, Variant]:
         "flask": Variant(app=flask_app()),
         "flask, ours, JSON": Variant(app=flask_ours, formatter=OURS, bare="flask"),
         "flask, ours, off": Variant(app=flask_ours, bare="flask"),
+        "flask, our extension, JSON": Variant(app=flask_extended, formatter=OURS, bare="flask"),
+        "flask, our extension, off": Variant(app=flask_extended, bare="flask"),
         "flask, theirs, JSON": Variant(app=flask_theirs, formatter=THEIRS, bare="flask"),
         "flask, theirs, off": Variant(app=flask_theirs, bare="flask"),
     }
@@ -180,7 +186,7 @@ def verify(label: str, variant: Variant) -> None:
     content = json.loads(body) if isinstance(variant.expected, dict) else body
     [(status, headers, *_)] = started
     assert (status, content) == ("200 OK", variant.expected), (label, status, body)
-    assert ("X-Request-ID" in dict(headers)) == ("ours" in label), (label, headers)
+    assert ("X-Request-ID" in dict(headers)) == ("our" in label), (label, headers)
     logged = [json.loads(line)["Fields"]["path"] for line in stream.getvalue().splitlines()]
     assert logged == [variant.path] * bool(variant.formatter), (label, logged)
 
@@ -273,6 +279,11 @@ def ratios(us: dict[str, float], added: dict[str, float]) -> list[tuple[str, flo
     return [
         ("added, JSON: theirs / ours plain", json_theirs / added["plain, ours, JSON"], ">= 7"),
         ("added, JSON: theirs / ours in Flask", json_theirs / added["flask, ours, JSON"], ">= 4"),
+        (
+            "the same: theirs / our extension",
+            json_theirs / added["flask, our extension, JSON"],
+            ">= 4",
+        ),
         ("added, off: theirs / ours plain", off_theirs / added["plain, ours, off"], ">= 10"),
         ("/__lbheartbeat__: theirs / ours", probes[0], ">= 50"),
         ("/__lbheartbeat__: ours / plain app", lbheartbeat, "<= 2.5"),
