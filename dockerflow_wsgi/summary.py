@@ -59,19 +59,26 @@ class SummaryLog:
             level = _probe_level(exchange) if exchange.is_probe else logging.INFO
             if exchange.failure is not None:
                 level = logging.ERROR
-            if logger.isEnabledFor(level):
-                # Most summaries are only seen as a line: 4.5 us, where with a record it takes 11.
-                listener = None if self._has_more else find_only_listener(logger, level)
-                fields = None if listener is None else _usual_fields(exchange)
-                if listener is None or fields is None:
-                    logger.handle(self._record(exchange, level))
-                    return
-                try:
-                    write_fields(listener, logger.name, level, fields)
-                except Exception:  # noqa: BLE001 - as in logging, the handler tells of it
-                    listener.handleError(self._record(exchange, level))
+            if logger.isEnabledFor(level) and not self._write_line(exchange, level):
+                logger.handle(self._record(exchange, level))
         except Exception as error:  # noqa: BLE001 - a broken log must not break the response
             log_fault("The summary of a request could not be logged", error)
+
+    def _write_line(self, exchange: Exchange, level: int) -> bool:
+        """Write a line without a record if nobody could tell: 4.5 us, and 11 with a record.
+
+        Returns:
+            Whether it was written.
+        """
+        listener = None if self._has_more else find_only_listener(logger, level)
+        fields = None if listener is None else _usual_fields(exchange)
+        if listener is None or fields is None:
+            return False
+        try:
+            write_fields(listener, logger.name, level, fields)
+        except Exception:  # noqa: BLE001 - as in logging, the handler tells of it
+            listener.handleError(self._record(exchange, level))
+        return True
 
     def _record(self, exchange: Exchange, level: int) -> logging.LogRecord:
         # Not Logger.log(): it walks the stack for the caller, which is always this line.
@@ -137,7 +144,7 @@ def _usual_fields(exchange: Exchange) -> str | None:
         or other types.
     """
     environ = exchange.environ
-    given = environ[ENVIRON_KEY]
+    given = environ.get(ENVIRON_KEY)
     if exchange.failure is not None or (given and not _is_user_only(given)):
         return None
     try:

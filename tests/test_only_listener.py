@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from wsgi import hello, request
+from wsgi import hello, make_environ, request
 
 from dockerflow_wsgi import DockerflowMiddleware
 from dockerflow_wsgi.logging import MozlogFormatter, MozlogHandler, RequestIdLogFilter
@@ -125,6 +125,30 @@ def test_the_line_is_that_of_a_record_for_any_answer(stream, handler, status, it
     app = DockerflowMiddleware(app_answering(status, **items))
     without, with_record = map(without_times, lines_of(app, "/", stream))
     assert without == with_record
+
+
+def test_an_app_that_clears_its_environ_gets_its_line(stream, handler):
+    """Nothing of ours is left in it then."""
+
+    def app(environ, start_response):
+        environ.clear()
+        return hello(environ, start_response)
+
+    without, with_record = map(without_times, lines_of(DockerflowMiddleware(app), "/", stream))
+    assert without == with_record
+    assert json.loads(without)["Fields"]["code"] == 200
+
+
+def test_a_server_that_refuses_a_probes_answer_gets_its_line(stream, handler):
+    """Though such a probe has no summary of its own to fill."""
+    summary_logger.setLevel(logging.INFO)
+
+    def refuse(*_start):
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        DockerflowMiddleware(hello)(make_environ("/__lbheartbeat__"), refuse)
+    assert json.loads(stream.getvalue())["Fields"]["msg"] == "gone"
 
 
 @pytest.mark.parametrize(
