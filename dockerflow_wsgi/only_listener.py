@@ -38,7 +38,7 @@ def find_only_listener(logger: Logger, level: int) -> Listener | None:
         `RequestIdLogFilter`; ``None`` if something else would see the record too, or nothing.
     """
     found = _only_handler(logger)
-    if type(found) not in _KINDS or found.level > level:
+    if type(found) not in _KINDS or found.level > level or found.lock is None:
         return None
     if len(vars(found)) != _OF_HANDLER or len(vars(logger)) != _OF_LOGGER:
         return None

@@ -414,6 +414,13 @@ def test_a_handler_above_the_level_writes_nothing(handler, stream):
     assert not stream.getvalue()
 
 
+def test_a_handler_without_a_lock_writes_its_line(handler, stream):
+    """As `logging` allows, for programs of one thread."""
+    handler.lock = None
+    request(DockerflowMiddleware(hello))
+    assert json.loads(stream.getvalue())["Type"] == "request.summary"
+
+
 @pytest.mark.parametrize("switch", ["logger", "all"])
 def test_logging_that_is_switched_off_writes_nothing(handler, stream, switch):
     """The logger, or everything."""
