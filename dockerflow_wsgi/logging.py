@@ -94,7 +94,8 @@ class MozlogFormatter(logging.Formatter):
             One line of JSON, without a line break.
         """
         try:
-            if getattr(self.convert_record, "__func__", None) is _CONVERT_RECORD:
+            kind, own = type(self), vars(self)
+            if kind.convert_record is _CONVERT_RECORD and "convert_record" not in own:
                 fields = encode(self._fields(record))
                 return self._line(_timestamp_ns(record), self._key(record), fields)
             line = self.convert_record(record)

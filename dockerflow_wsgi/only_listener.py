@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from logging import Logger, LogRecord, StreamHandler
+from operator import is_
 from types import FunctionType
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Listener: TypeAlias = StreamHandler[Any]
 
 _KINDS = (StreamHandler, MozlogHandler)
+
+_METHODS = ("format", "convert_record")  # of a formatter; they may be replaced on the object
 
 # How many attributes they have when none was put in the place of a method.
 _OF_LOGGER = len(vars(logging.getLogger("dockerflow_wsgi")))
@@ -42,11 +45,14 @@ def find_only_listener(logger: Logger, level: int) -> Listener | None:
         return None
     if len(vars(found)) != _OF_HANDLER or len(vars(logger)) != _OF_LOGGER:
         return None
+    if type(logger) is not Logger or type(found.formatter) is not MozlogFormatter:
+        return None
     if logger.filters or (found.filters and not _add_nothing(found.filters)):
         return None
-    if not _is_plain(found.formatter):
+    if not vars(found.formatter).keys().isdisjoint(_METHODS):
         return None
-    return found if _way_of_a_record(type(logger), type(found)) == _known_way else None
+    # By identity: a proxy of wrapt's, as tracers use it, is equal to what it wraps.
+    return found if all(map(is_, _way_of_a_record(type(found)), _known_way)) else None
 
 
 def write_fields(listener: Listener, name: str, level: int, fields: str) -> None:
@@ -87,37 +93,37 @@ def _add_nothing(filters: list[Any]) -> bool:
     return len(filters) == 1 and type(filters[0]) is RequestIdLogFilter
 
 
-def _is_plain(formatter: object) -> bool:
-    if type(formatter) is not MozlogFormatter:
-        return False
-    own = vars(formatter)
-    return "format" not in own and "convert_record" not in own
-
-
-def _way_of_a_record(loggers: type[Logger], handlers: type[Listener]) -> tuple[object, ...]:
+def _way_of_a_record(handlers: type[Listener]) -> tuple[object, ...]:
     """Return what makes a line of a record: tracers and error reporters replace some of it."""
     return (
-        loggers.makeRecord,
-        loggers.handle,
-        loggers.callHandlers,
+        MozlogFormatter.format,
+        MozlogFormatter.convert_record,
+        RequestIdLogFilter.filter,
+        logging._logRecordFactory,  # type: ignore[attr-defined]  # noqa: SLF001 - no other way
+        LogRecord.__init__,
+        LogRecord.getMessage,
+        Logger.makeRecord,
+        Logger.handle,
+        Logger.filter,
+        Logger.callHandlers,
         handlers.handle,
+        handlers.filter,
         handlers.emit,
         handlers.format,
-        LogRecord.__init__,
-        logging._logRecordFactory,  # type: ignore[attr-defined]  # noqa: SLF001 - no other way
-        MozlogFormatter.convert_record,
+        handlers.flush,
     )
 
 
 def _known_when_imported() -> tuple[object, ...]:
-    """Return what the way of a record should be; nothing if something was replaced already."""
-    *functions, factory, _convert_record = way = _way_of_a_record(Logger, StreamHandler)
+    """Return what the way of a record should be; something else if a part was replaced already."""
+    way = _way_of_a_record(StreamHandler)
+    factory, *functions = way[3:]
     file = logging.getLogger.__code__.co_filename
     is_as_made = factory is LogRecord and all(
-        isinstance(function, FunctionType) and function.__code__.co_filename == file
+        type(function) is FunctionType and function.__code__.co_filename == file
         for function in functions
     )
-    return tuple(way) if is_as_made else ()
+    return way if is_as_made else (None,)
 
 
 _known_way = _known_when_imported()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import wrapt
 from wsgi import hello, make_environ, request
 
 from dockerflow_wsgi import DockerflowMiddleware
@@ -319,6 +320,7 @@ def own_method(target, name):
     [
         lambda handler: handler.setFormatter(OwnFormatter()),
         lambda handler: handler.addFilter(OwnFilter()),
+        lambda handler: [handler.addFilter(one) for one in (RequestIdLogFilter(), OwnFilter())],
         lambda handler: own_method(handler, "handle"),
         lambda handler: own_method(handler, "emit"),
         lambda handler: own_method(handler, "format"),
@@ -353,33 +355,56 @@ def test_a_method_of_the_logger_that_was_replaced_gets_the_record(
     assert not stream.getvalue()
 
 
+def plainly(part, tell):
+    """Wrap a function as most do."""
+
+    def wrapper(*arguments):
+        tell()
+        return part(*arguments)
+
+    return wrapper
+
+
+def by_wrapt(part, tell):
+    """Wrap a function as ddtrace and New Relic do: what is made is equal to the function."""
+
+    def wrapper(wrapped, _instance, arguments, keywords):
+        tell()
+        return wrapped(*arguments, **keywords)
+
+    return wrapt.FunctionWrapper(part, wrapper)
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
+        (logging, "_logRecordFactory"),
+        (logging.LogRecord, "__init__"),
+        (logging.LogRecord, "getMessage"),
         (logging.Logger, "makeRecord"),
         (logging.Logger, "handle"),
+        (logging.Logger, "filter"),
         (logging.Logger, "callHandlers"),
         (logging.StreamHandler, "handle"),
+        (logging.StreamHandler, "filter"),
         (logging.StreamHandler, "emit"),
         (logging.StreamHandler, "format"),
-        (logging.LogRecord, "__init__"),
+        (logging.StreamHandler, "flush"),
+        (RequestIdLogFilter, "filter"),
+        (MozlogFormatter, "format"),
         (MozlogFormatter, "convert_record"),
     ],
 )
+@pytest.mark.parametrize("wrap", [plainly, by_wrapt])
 def test_a_library_that_replaces_a_part_of_logging_sees_the_record(
-    handler, stream, monkeypatch, owner, name
+    handler, stream, monkeypatch, owner, name, wrap
 ):
     """As tracers and error reporters do; and its absence is noticed, too."""
     seen = []
-    part = getattr(owner, name)
-
-    def replaced(*arguments):
-        seen.append(name)
-        return part(*arguments)
-
+    handler.addFilter(RequestIdLogFilter())
     app = DockerflowMiddleware(hello)
     with monkeypatch.context() as patched:
-        patched.setattr(owner, name, replaced)
+        patched.setattr(owner, name, wrap(getattr(owner, name), lambda: seen.append(name)))
         request(app)
     assert seen == [name]
     request(app)
@@ -388,17 +413,29 @@ def test_a_library_that_replaces_a_part_of_logging_sees_the_record(
     assert is_found()
 
 
-def test_a_library_that_came_before_us_sees_the_record():
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "part = logging.Logger.callHandlers\n"
+        "logging.Logger.callHandlers = lambda *args: seen.append(1) or part(*args)",
+        "import wrapt\nwrapt.wrap_function_wrapper('logging', 'Logger.callHandlers',\n"
+        "    lambda part, logger, args, keywords: seen.append(1) or part(*args))",
+        "make = logging.getLogRecordFactory()\n"
+        "logging.setLogRecordFactory(lambda *args, **more: seen.append(1) or make(*args, **more))",
+    ],
+)
+def test_a_library_that_came_before_us_sees_the_record(patch):
     """It may have been set up before we are imported."""
-    code = """
-import io, json, logging, sys
-part, seen = logging.Logger.callHandlers, []
-logging.Logger.callHandlers = lambda self, record: seen.append(record) or part(self, record)
+    code = f"""
+import json, logging, sys
+seen = []
+{patch}
 from dockerflow_wsgi import DockerflowMiddleware
 from dockerflow_wsgi.logging import MozlogHandler
 logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
 app = DockerflowMiddleware(lambda environ, start_response: start_response("200 OK", []) or [])
-app({"PATH_INFO": "/", "REQUEST_METHOD": "GET"}, lambda *start: None).close()
+seen.clear()
+app({{"PATH_INFO": "/", "REQUEST_METHOD": "GET"}}, lambda *start: None).close()
 sys.exit(len(seen))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -412,6 +449,64 @@ def test_a_handler_above_the_level_writes_nothing(handler, stream):
     request(DockerflowMiddleware(hello))
     request(DockerflowMiddleware(app_answering("500 No")))
     assert not stream.getvalue()
+
+
+def test_a_logger_class_of_ones_own_gets_the_record():
+    """Set before anything has a logger."""
+    code = """
+import io, logging
+class Own(logging.Logger):
+    def filter(self, record):
+        print(record.name)
+        return super().filter(record)
+logging.setLoggerClass(Own)
+from dockerflow_wsgi import DockerflowMiddleware
+from dockerflow_wsgi.logging import MozlogHandler
+logging.basicConfig(handlers=[MozlogHandler(io.StringIO())], level=logging.INFO)
+app = DockerflowMiddleware(lambda environ, start_response: start_response("200 OK", []) or [])
+app({"PATH_INFO": "/", "REQUEST_METHOD": "GET"}, lambda *start: None).close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("request.summary\n", "")
+
+
+@pytest.mark.parametrize("name", [7, None, "\ud800"])
+def test_a_project_name_that_is_no_text_makes_the_same_line(stream, handler, name):
+    """It may be changed at any time."""
+    handler.formatter.logger_name = name
+    lines = lines_of(DockerflowMiddleware(hello), "/", stream)
+    without, with_record = map(without_times, lines)
+    assert without == with_record
+
+
+@pytest.mark.parametrize("status", ["", "abc", "2", None])
+def test_a_status_that_is_none_makes_the_same_line(stream, handler, status):
+    """From an app that breaks PEP 3333, in a server that lets it."""
+    app = DockerflowMiddleware(app_answering(status))
+    for listeners in ([], [Recorder()]):
+        summary_logger.handlers.extend(listeners)
+        app(make_environ(HTTP_X_REQUEST_ID="r"), lambda *_start: None).close()
+    without, with_record = map(without_times, stream.getvalue().splitlines())
+    assert without == with_record
+
+
+class Summary(dict):
+    """A summary that is more than its items."""
+
+    def items(self):
+        """Say more."""
+        return [*super().items(), ("more", 1)]
+
+
+def test_a_summary_of_the_apps_own_kind_is_asked_for_its_items(stream, handler):
+    """The app may put any mapping in place of ours."""
+
+    def app(environ, start_response):
+        environ["dockerflow.summary"] = Summary(uid="u-1")
+        return hello(environ, start_response)
+
+    request(DockerflowMiddleware(app))
+    assert json.loads(stream.getvalue())["Fields"]["more"] == 1
 
 
 def test_a_handler_without_a_lock_writes_its_line(handler, stream):

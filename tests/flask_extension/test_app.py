@@ -541,16 +541,84 @@ def test_a_copied_context_does_not_speak_for_its_request(app, summaries):
     assert summaries[0].uid == "ada"
 
 
+def test_a_user_of_a_copied_context_is_not_the_requests(login_app, summaries):
+    """A job may act for somebody else, and end before the request does."""
+    other = User()
+    other.id = 8
+
+    @login_app.route("/threaded")
+    def threaded():
+        assert current_user.get_id() == "7"
+        thread = threading.Thread(target=copy_current_request_context(login_user), args=[other])
+        thread.start()
+        thread.join()
+        return ""
+
+    Dockerflow(login_app)
+    client = login_app.test_client()
+    client.get("/login")
+    client.get("/threaded")
+    assert summaries[1].uid == "7"
+
+
 @pytest.mark.parametrize("name", ["user_id", "summary_extra"])
-def test_a_method_that_was_replaced_is_asked(app, summaries, monkeypatch, name):
-    """As a test's `unittest.mock.patch.object` does, at any time."""
+@pytest.mark.parametrize("owner", [Dockerflow, None])
+def test_a_method_that_was_replaced_is_asked(app, summaries, monkeypatch, owner, name):
+    """As a test's `unittest.mock.patch.object` does, at any time, on the class or the object."""
     extension = Dockerflow(app)
     client = app.test_client()
     client.get("/")
     said = "ada" if name == "user_id" else {"uid": "ada"}
-    monkeypatch.setattr(extension, name, lambda: said)
+    monkeypatch.setattr(owner or extension, name, lambda *_self: said)
     client.get("/")
     assert [record.uid for record in summaries] == ["", "ada"]
+
+
+def test_summary_extra_is_asked_after_the_teardown_functions(app, summaries):
+    """They may leave in ``g`` what it tells of, whether they were registered before or after."""
+
+    class Own(Dockerflow):
+        def summary_extra(self):
+            return {"early": g.get("early"), "late": g.get("late")}
+
+    app.teardown_request(lambda _error: setattr(g, "early", 1))
+    Own(app)
+    app.teardown_request(lambda _error: setattr(g, "late", 2))
+    app.test_client().get("/")
+    assert (summaries[0].early, summaries[0].late) == (1, 2)
+
+
+def test_init_app_may_come_late(app, summaries):
+    """After a first request, too: nothing of the extension is Flask's set-up."""
+    assert app.test_client().get("/nowhere").status_code == 404
+    Dockerflow(app)
+    assert app.test_client().get("/raises").status_code == 500
+    assert app.test_client().get("/__heartbeat__").status_code == 200
+    assert [(record.levelname, record.path) for record in summaries] == [
+        ("ERROR", "/raises"), ("DEBUG", "/__heartbeat__"),
+    ]  # fmt: skip
+
+
+def test_globals_of_the_apps_own_kind_hurt_nothing(app, summaries, listen):
+    """`flask.Flask.app_ctx_globals_class` may be any class."""
+    faults = listen("dockerflow_wsgi")
+    app.app_ctx_globals_class = type("Own", (), {})
+    Dockerflow(app)
+    assert app.test_client().get("/").status_code == 200
+    assert (summaries[0].levelname, summaries[0].uid, len(faults)) == ("INFO", "", 0)
+
+
+def test_a_page_for_an_error_may_push_a_context_of_its_own(app, summaries):
+    """With the request's environ: the request has failed all the same."""
+
+    @app.errorhandler(500)
+    def page(_error):
+        with app.request_context(request.environ):
+            return "sorry", 500
+
+    Dockerflow(app)
+    assert app.test_client().get("/raises").text == "sorry"
+    assert (summaries[0].levelname, summaries[0].errno) == ("ERROR", 500)
 
 
 def test_summary_extra_and_user_id_can_be_overridden(app, summaries):
