@@ -156,7 +156,7 @@ class VersionEndpoint(Endpoint):
         with suppress(FileNotFoundError):  # the current directory itself may be gone
             paths = tuple(map(os.path.abspath, paths))
         logger.warning("%s: there is no %s", VERSION_PATH, " and no ".join(paths))
-        remedy = "write it at build time, and set version_path to its directory"
+        remedy = "write it at build time, or set version_path to its directory"
         return error_answer(404, f"{FILE_NAME} not found: {remedy}")
 
 

@@ -201,6 +201,7 @@ class MozlogHandler(_StreamHandler):
     """
 
     def __init__(self, stream: TextIO | None = None, name: str = "Dockerflow") -> None:
+        """Make a handler that writes to standard output, if no stream is given."""
         super().__init__(sys.stdout if stream is None else stream)
         self.setFormatter(MozlogFormatter(logger_name=name))
 

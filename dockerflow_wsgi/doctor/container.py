@@ -68,7 +68,7 @@ def check_port() -> Finding:
     port = os.environ.get("PORT")
     remedy = "Set PORT to a number from 1 to 65535"
     if port is None:
-        return passed(f"PORT is not set: the server is to listen on {DEFAULT_PORT}")
+        return passed(f"PORT is not set here: the server is to listen on {DEFAULT_PORT}")
     port = port.strip()
     if not port:
         return warned("PORT is set, but empty: gunicorn, for one, refuses that", remedy)
