@@ -18,7 +18,7 @@ from .masking import text_of
 MAX_DEPTH = 20
 MAX_BITS = 2000  # of an integer; Python may refuse to print more than 640 digits
 
-READY = frozenset({str, int, bool})  # types that need nothing done
+READY = frozenset({str, int, bool})  # types that need nothing done, but for huge integers
 _AS_TEXT = (date, datetime, time, Decimal, PurePath, UUID, BaseException)
 
 

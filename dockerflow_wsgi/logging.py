@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
 from .jsonsafe import READY, encode, field_value, plain
@@ -96,11 +97,11 @@ class MozlogFormatter(logging.Formatter):
         try:
             kind, own = type(self), vars(self)
             if kind.convert_record is _CONVERT_RECORD and "convert_record" not in own:
-                fields = encode(self._fields(record))
+                fields = _encode_fields(self._fields(record))
                 return self._line(_timestamp_ns(record), self._key(record), fields)
             line = self.convert_record(record)
         except Exception as error:  # noqa: BLE001 - a subclass may raise; the record is not lost
-            line = _unconverted(record, error)
+            line = self._unconverted(record, error)
         try:
             return encode(line)
         except Exception:  # noqa: BLE001 - a subclass may have put anything in
@@ -173,17 +174,32 @@ class MozlogFormatter(logging.Formatter):
             if name not in _NO_FIELDS and value is not None
         }
         if isinstance(record.msg, dict) and not record.args:
-            fields.update(_own_fields(record.msg))
+            fields.update(_own_fields(record))
         elif message := _message(record):
             fields["msg"] = message
         if record.stack_info:
             fields["stack_info"] = record.stack_info
         if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
             fields["error"] = _error(record.exc_info[1])
-            fields["traceback"] = record.exc_text or self.formatException(record.exc_info)
+            fields["traceback"] = record.exc_text or self._traceback(record.exc_info)
         elif record.exc_text:
             fields["traceback"] = record.exc_text
         return fields
+
+    def _traceback(self, exc_info: Any) -> str:
+        try:
+            return self.formatException(exc_info)
+        except Exception:  # noqa: BLE001 - of an exception that cannot be shown
+            return "".join(traceback.format_tb(exc_info[2])) + _error(exc_info[1])
+
+    def _unconverted(self, record: logging.LogRecord, error: Exception) -> dict[str, Any]:
+        problem = f"convert_record raised {_error(error)}"
+        try:
+            envelope = self._envelope(*self._key(record))
+        except Exception:  # noqa: BLE001 - a subclass that does not call __init__, for one
+            envelope = {"Type": record.name}
+        fields = {"msg": plain(_message(record)), "error": problem}
+        return {"Timestamp": _timestamp_ns(record), **envelope, "Fields": fields}
 
 
 _CONVERT_RECORD = MozlogFormatter.convert_record  # a subclass, or a test, may have another
@@ -230,18 +246,23 @@ def _timestamp_ns(record: logging.LogRecord) -> int:
     return int(record.created * 1e9)
 
 
-def _unconverted(record: logging.LogRecord, error: Exception) -> dict[str, Any]:
-    problem = f"convert_record raised {_error(error)}"
-    fields = {"msg": plain(_message(record)), "error": problem}
-    return {"Timestamp": _timestamp_ns(record), "Type": record.name, "Fields": fields}
+def _encode_fields(fields: dict[str, Any]) -> str:
+    try:
+        return encode(fields)
+    except Exception:  # noqa: BLE001 - a name that is no text, an integer that Python refuses
+        return encode(plain(fields))
 
 
 def _severity_of_custom_level(level: int) -> tuple[int, str]:
     return next((_SEVERITY[known] for known in _SEVERITY if level >= known), (7, "DEBUG"))
 
 
-def _own_fields(message: dict[Any, Any]) -> dict[str, Any]:
-    return {text_of(k): field_value(value) for k, value in message.items() if value is not None}
+def _own_fields(record: logging.LogRecord) -> dict[str, Any]:
+    message: Any = record.msg
+    try:
+        return {text_of(k): field_value(value) for k, value in message.items() if value is not None}
+    except Exception:  # noqa: BLE001 - a dict of the user's own kind
+        return {"msg": text_of(message)}
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -32,6 +32,12 @@ _SAID_PORT = re.compile(
     r"(?:'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?)"
 )
 
+# Where a URL's password was taken to end at its first "@", drivers call the rest the host.
+_CALLED_HOST = re.compile(
+    r"""(\b(?:host|host\ name|server\ on|server\ at)\s+(['"]))[^'"\n]*@(?=[^'"@\n]*\2)""",
+    re.VERBOSE,
+)
+
 # What a Redis that does not know HELLO or AUTH answers: it repeats the command's arguments.
 _REPEATED_ARGUMENTS = re.compile(r"(with args beginning with:).*", re.IGNORECASE | re.DOTALL)
 
@@ -48,6 +54,7 @@ def mask_credentials(text: str) -> str:
     """
     if "@" in text:
         text = _SPACED_PASSWORD.sub(rf"\g<1>{MASK}", _WORD.sub(_mask_url, text))
+        text = _CALLED_HOST.sub(rf"\g<1>{MASK}@", text)
     text = _SAID_PORT.sub(rf"\g<1>{MASK}", _NO_PORT.sub(rf"\g<1>{MASK}", text))
     text = _REPEATED_ARGUMENTS.sub(rf"\g<1> {MASK}", text)
     return _KEY_PASSWORD.sub(rf"\g<1>{MASK}", text)

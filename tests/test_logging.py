@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import logging.config
+import math
 import os
 import pathlib
 import socket
@@ -254,6 +255,61 @@ def test_a_ready_made_traceback_is_kept_beside_its_exception():
     made = record("failed", exc_info=failure())
     made.exc_text = "Traceback ..."
     assert fields(made)["traceback"] == "Traceback ..."
+
+
+class Unreadable(dict):
+    """A dict that cannot be read."""
+
+    def items(self):
+        """Raise."""
+        raise RuntimeError("no")
+
+
+def noted(notes):
+    """Make an ``exc_info`` whose traceback Python cannot format."""
+    try:
+        raise type("Odd", (ValueError,), {"__notes__": notes})("bad")
+    except ValueError:
+        return sys.exc_info()
+
+
+def with_names(made, *names):
+    """Give a record attributes of any names."""
+    vars(made).update(dict.fromkeys(names, 1))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "kept"),
+    [
+        (lambda: record("hi", user="ada", n=10**5000), {"msg": "hi", "user": "ada"}),
+        (lambda: with_names(record("hi", user="ada"), b"k", ("a", 1), math.nan), {"user": "ada"}),
+        (lambda: record(Unreadable(a=1), user="ada"), {"msg": "{'a': 1}", "user": "ada"}),
+        (lambda: record("hi", exc_info=noted(property(lambda _: 1 / 0))), {"msg": "hi"}),
+    ],
+)
+def test_what_is_odd_costs_nothing_of_the_rest(made, kept):
+    """Neither the envelope, by whose severity alerts go, nor the other fields."""
+    odd = made()
+    line = strict_json(MozlogFormatter().format(odd))
+    assert {*line} >= {"Timestamp", "Type", "Logger", "Hostname", "EnvVersion", "Severity", "Pid"}
+    assert kept.items() <= line["Fields"].items()
+    assert "convert_record raised" not in line["Fields"].get("error", "")
+    if odd.exc_info:
+        assert "in noted" in line["Fields"]["traceback"]
+        assert "bad" in line["Fields"]["traceback"]
+
+
+def test_a_formatter_that_raises_costs_no_severity():
+    """A subclass's mistake must not hide an error from who looks for it."""
+
+    class Broken(MozlogFormatter):
+        def convert_record(self, record):
+            raise LookupError("mine")
+
+    line = strict_json(Broken(logger_name="mine").format(record("hi")))
+    assert (line["Logger"], line["Fields"]["msg"]) == ("mine", "hi")
+    assert line["Severity"] == strict_json(MozlogFormatter().format(record("hi")))["Severity"]
 
 
 def test_stack_info_is_kept():

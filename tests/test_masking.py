@@ -46,6 +46,12 @@ from dockerflow_wsgi.masking import describe, mask_credentials
             'ValueError: invalid literal for int() with base 10: "s3\'cr3t"',
             "ValueError: invalid literal for int() with base 10: ***",
         ),
+        ("failed to resolve host 's3cr3t@db': x", "failed to resolve host '***@db': x"),
+        (
+            'could not translate host name "s3 cr@t@db" to',
+            'could not translate host name "***@db" to',
+        ),
+        ("Can't connect to server on 's3cr3t@db' (x)", "Can't connect to server on '***@db' (x)"),
         (
             "unknown command `AUTH`, with args beginning with: `a`, `s3cr3t`",
             "unknown command `AUTH`, with args beginning with: ***",

@@ -47,17 +47,20 @@ def _has_running_loop() -> bool:
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     # Not asyncio.run(), which leaves the thread without the loop that the app had set for it.
     loop = asyncio.new_event_loop()
-    loop.set_default_executor(_DaemonExecutor())
+    executor = _DaemonExecutor()
+    loop.set_default_executor(executor)
     try:
         return loop.run_until_complete(coroutine)
     finally:
-        _end(loop)
+        _end(loop, executor)
 
 
-def _end(loop: asyncio.AbstractEventLoop) -> None:
+def _end(loop: asyncio.AbstractEventLoop, executor: _DaemonExecutor) -> None:
     try:
         loop.run_until_complete(_cancel_tasks())
         loop.run_until_complete(loop.shutdown_asyncgens())
+        # As asyncio.run() does; else a check that gives up on its threads would pile them up.
+        loop.run_until_complete(executor.finish())
     finally:
         loop.close()
 
@@ -76,8 +79,18 @@ class _DaemonExecutor(ThreadPoolExecutor):
     keep the process alive.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._submitted: list[Future[Any]] = []
+
+    async def finish(self) -> None:
+        """Wait for what was submitted."""
+        futures = [asyncio.wrap_future(future) for future in self._submitted if not future.done()]
+        await asyncio.gather(*futures, return_exceptions=True)
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
+        self._submitted.append(future)
 
         def work() -> None:
             if future.set_running_or_notify_cancel():

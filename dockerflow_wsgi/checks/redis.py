@@ -67,6 +67,7 @@ def _without_retries(client: Any) -> Any:
     The client of redis-py 6 and newer retries up to ten times, seconds apart: the heartbeat
     would be over by then, and could only tell that the check was not done.
     """
+    client = getattr(client.ping, "__self__", client)  # of a proxy, such as Flask-Redis
     pool = getattr(client, "connection_pool", None)
     retry = getattr(pool, "connection_kwargs", {}).get("retry")
     if not getattr(retry, "_retries", 0) or type(pool).__name__ != "ConnectionPool":

@@ -37,6 +37,7 @@ from .signals import heartbeat_failed, heartbeat_passed
 with extra("flask"):
     from flask import (
         Flask,
+        current_app,
         g,
         got_request_exception,
         has_request_context,
@@ -205,8 +206,11 @@ class Dockerflow(RegistersChecks):
         user = getattr(_current(g), USER_KEY, None)
         if user is None or user.is_anonymous:
             return None
-        # To ask the user itself may send a query: a commit expires SQLAlchemy's objects.
-        known = session.get("_user_id") or user.get_id()
+        # To ask the user itself may send a query: a commit expires SQLAlchemy's objects. But where
+        # there is a request_loader, the user may be another one than the session's.
+        login_manager = getattr(current_app, "login_manager", None)
+        has_loader = getattr(login_manager, "_request_callback", None) is not None
+        known = (None if has_loader else session.get("_user_id")) or user.get_id()
         return None if known is None else str(known)
 
     def _connect(self, app: Flask) -> None:

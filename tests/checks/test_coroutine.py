@@ -37,6 +37,29 @@ def test_it_runs_on_the_callers_thread():
     assert run_coroutine(tell()) == ("ada", threading.current_thread())
 
 
+def test_what_it_gave_to_threads_is_waited_for():
+    """As `asyncio.run` does: a check that gives up on a thread would leave one more each time."""
+    started, release, ended = threading.Event(), threading.Event(), []
+
+    def hangs():
+        started.set()
+        ended.append(release.wait(PATIENCE_S))
+
+    async def gives_up():
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(hangs), 0.01)
+        return "gave up"
+
+    runner = threading.Thread(target=lambda: ended.append(run_coroutine(gives_up())))
+    runner.start()
+    assert started.wait(PATIENCE_S)
+    runner.join(0.1)
+    assert ended == []
+    release.set()
+    runner.join(PATIENCE_S)
+    assert ended == [True, "gave up"]
+
+
 @pytest.mark.usefixtures("as_ada")
 def test_within_a_running_loop_it_runs_on_another_thread():
     """asyncio allows one running loop in a thread; the context goes along."""

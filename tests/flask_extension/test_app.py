@@ -27,6 +27,8 @@ from flask_login import LoginManager, UserMixin, current_user, login_user
 from flask_migrate import Migrate, init, stamp, upgrade
 from flask_redis import FlaskRedis
 from flask_sqlalchemy import SQLAlchemy
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import create_engine
 from werkzeug.exceptions import InternalServerError, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -390,6 +392,15 @@ def test_flask_migrates_migrations_are_checked(app, tmp_path, monkeypatch):
         db.engine.dispose()
 
 
+def test_a_flask_redis_that_retries_is_checked(app, redis_url):
+    """It stands for a client, and is none that could be made again."""
+    app.config["REDIS_URL"] = redis_url
+    store = FlaskRedis(app, retry=Retry(NoBackoff(), 2))
+    Dockerflow(app, redis=store)
+    assert heartbeat(app).json["checks"] == {"check_redis_connected": "ok"}
+    store.close()
+
+
 def test_flask_redis_is_checked(app, redis_url):
     """Also when it is given before it is initialized."""
     store = FlaskRedis()
@@ -501,6 +512,20 @@ def test_the_uid_costs_no_query(login_app, summaries):
     client.get("/login")
     client.get("/asks")
     assert summaries[1].uid == "7"
+
+
+def test_the_uid_is_the_request_loaders_user(login_app, summaries):
+    """Though a session of somebody who is no more came along."""
+    login_app.add_url_rule("/who", view_func=lambda: str(current_user.id))
+    Dockerflow(login_app)
+    client = login_app.test_client()
+    client.get("/login")
+    other = User()
+    other.id = 8
+    login_app.login_manager.user_loader(lambda _id: None)
+    login_app.login_manager.request_loader(lambda _request: other)
+    assert client.get("/who").text == "8"
+    assert [record.uid for record in summaries] == ["7", "8"]
 
 
 def test_a_copied_context_does_not_spoil_the_uid(login_app, summaries):
