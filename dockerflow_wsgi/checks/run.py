@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from .outcome import CheckContext
 
+THREAD_PREFIX = "dockerflow "  # of a check's thread, before the check's name
+
 
 class Run:
     """One execution of a check.
@@ -95,7 +97,7 @@ class Run:
         thread = threading.Thread(
             target=self._variables.run,
             args=(self._execute, BaseException),
-            name=f"dockerflow {self.name}",
+            name=f"{THREAD_PREFIX}{self.name}",
             daemon=True,
         )
         try:

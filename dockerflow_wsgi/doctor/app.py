@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..checks.messages import level_to_text
+from ..checks.run import THREAD_PREFIX
 from ..masking import text_of
 from ..unwrapping import name_of
 from .checks import PREFIX, run_checks
@@ -17,6 +19,7 @@ from .endpoints import (
     check_lbheartbeat_endpoint,
     check_version_endpoint,
 )
+from .exits import REMEDY as NO_EXIT
 from .finding import Finding, Probe, failed, passed, probe, skipped, warned
 from .loading import IMPORT, SETTINGS, Loaded
 from .quiet import quiet_hooks, quiet_logs
@@ -68,6 +71,21 @@ def examine_app(loaded: Loaded, timeout_s: float, skip: Collection[str] = ()) ->
                 yield probe(name, step, bound_s, skip)
         if subject and CHECKS not in steps:
             yield from run_checks(subject, frozenset(skip))
+
+
+def exit_probe(stack: list[str]) -> Probe:
+    """Make the last probe, of what ends the process.
+
+    Args:
+        stack: Where it does, on this thread.
+
+    Returns:
+        The check's, if this is a check's thread.
+    """
+    thread = threading.current_thread().name
+    name = PREFIX + thread[len(THREAD_PREFIX) :] if thread.startswith(THREAD_PREFIX) else CHECKS
+    where = f"; it was at {stack[-1]}" if stack else ""
+    return Probe(name, failed(f"the app calls os._exit(){where}", NO_EXIT, stack=stack))
 
 
 def unknown_names(loaded: Loaded, skip: Collection[str]) -> list[str]:

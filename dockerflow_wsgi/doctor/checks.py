@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..checks import ids
-from ..checks.messages import WARNING, CheckMessage, level_to_text
+from ..checks.messages import ERROR, WARNING, CheckMessage, level_to_text
 from ..checks.outcome import Outcome
 from ..stack import place_in_traceback, stack_of_thread
 from .finding import Finding, Probe, failed, passed, skipped, warned
@@ -101,6 +101,10 @@ def _finding(
 def _passed(subject: Subject, run: Run, details: dict[str, Any]) -> Finding:
     duration_s, deadline_s = _duration_s(run), subject.middleware.settings.check_timeout
     said = "".join(f": {text}" for text in details["messages"][:1])
+    if deadline_s is not None and duration_s >= deadline_s:  # the heartbeat, before, was over
+        text = f"took {duration_s:.2f} s: not done at its deadline of {deadline_s:g} s{said}"
+        make = failed if subject.middleware.settings.heartbeat_failed_level <= ERROR else warned
+        return make(text, _REMEDIES[ids.ERROR_CHECK_TIMED_OUT], **details)
     if deadline_s is not None and duration_s > deadline_s / 2:
         text = f"took {duration_s:.2f} s, more than half of its deadline of {deadline_s:g} s{said}"
         return warned(text, "Make it faster, or raise check_timeout", **details)

@@ -17,6 +17,7 @@ from ..masking import describe
 from ..target import parse_target
 from . import app, service
 from .checks import PREFIX
+from .exits import leave, told_exit
 from .http import parse_url
 from .loading import load
 from .output import Output
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 ALL_WELL, FAILURE, INTERRUPTED = 0, 1, 130
 _CODES = {True: ALL_WELL, False: FAILURE, None: INTERRUPTED}
 
-_leave = os._exit  # while the app is imported, the name is watched
 
 _DESCRIPTION = """\
 Says what keeps a service from fulfilling Dockerflow, and what to do.
@@ -147,7 +147,7 @@ def _app_examination(arguments: argparse.Namespace, output: Output) -> Callable[
 
     def give_up(probe: Probe) -> None:
         output.show(arguments.target, config, [probe])
-        _leave(FAILURE)  # the import hangs on the main thread, which nothing can interrupt
+        leave(FAILURE)  # the import hangs on the main thread, which nothing can interrupt
 
     loaded = load(arguments.target, target, arguments.timeout, give_up)
     forbid_new_files()
@@ -156,9 +156,14 @@ def _app_examination(arguments: argparse.Namespace, output: Output) -> Callable[
     unknown = app.unknown_names(loaded, arguments.skip)
     _refuse_names(arguments.skip, unknown, (*app.SKIPPABLE, *checks))
 
+    def end(stack: list[str]) -> None:
+        output.end(config, app.exit_probe(stack))
+        leave(FAILURE)
+
     def examine_once() -> None:
         probes = app.examine_app(loaded, arguments.timeout, arguments.skip)
-        output.show(arguments.target, config, probes)
+        with told_exit(end):
+            output.show(arguments.target, config, probes)
 
     return examine_once
 

@@ -99,6 +99,9 @@ def _resolve(ladder: Ladder, address: Address) -> list[Any]:
     def look_up() -> list[Any]:
         return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
 
+    if "@" in address.host:
+        reason = "the URL's password has an '@' of its own: what follows is taken for the host"
+        raise RungError("dns", reason, "Write the '@' as %40, as urllib.parse.quote() does")
     remedy = f"Correct the host name {address.host!r}, or the resolver (/etc/resolv.conf)"
     try:
         found = ladder.within("dns", look_up, remedy)

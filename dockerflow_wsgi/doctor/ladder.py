@@ -52,6 +52,8 @@ class Address:
     def __str__(self) -> str:
         if self.path:
             return self.path
+        if "@" in self.host:  # part of a password, before it
+            return f"{MASK}@{self.host.rpartition('@')[2]}:{self.port}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -13,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ..checks.registry import CheckRegistry
 from ..errors import ConfigurationError, TargetError
 from ..server import endpoints_of
-from ..stack import stack_of_thread
 from ..target import Target, load_target, require_wsgi
 from ..unwrapping import find_middlewares, name_of
+from .exits import REMEDY as NO_EXIT
+from .exits import told_exit
 from .finding import Finding, Probe, failed, passed
-from .patience import current_thread_id, watched
+from .patience import watched
 from .remedies import remedy_of
 
 if TYPE_CHECKING:
@@ -64,9 +63,9 @@ def load(name: str, target: Target, timeout_s: float, give_up: Callable[[Probe],
         give_up(Probe(IMPORT, finding, monotonic() - started_s))
 
     overdue = partial(stop, f"not imported after {timeout_s:g} s", _LATER)
-    exits = partial(stop, "the app calls os._exit() while it is imported", _NO_EXIT)
+    exits = partial(stop, "the app calls os._exit() while it is imported", NO_EXIT)
     try:
-        with watched(timeout_s, overdue), _told_exit(exits):
+        with watched(timeout_s, overdue), told_exit(exits):
             found = load_target(target)
             app = found if not isinstance(found, CheckRegistry) else _served(found)
             require_wsgi(app, target)
@@ -81,25 +80,6 @@ def load(name: str, target: Target, timeout_s: float, give_up: Callable[[Probe],
 
 
 _LATER = "Let it do this when it serves, or wait longer with --timeout S"
-_NO_EXIT = "Let it raise an exception that says why, or not exit"
-
-
-@contextmanager
-def _told_exit(tell: Callable[[list[str]], object]) -> Iterator[None]:
-    """Tell of ``os._exit()``, after which nothing could; a child that was forked may call it."""
-    leave, process, importing = os._exit, os.getpid(), [True]
-
-    def told(status: int) -> None:
-        if importing and os.getpid() == process:
-            tell(stack_of_thread(current_thread_id()))
-        leave(status)
-
-    os._exit = told  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        importing.clear()  # the app may have kept it
-        os._exit = leave
 
 
 def _served(registry: CheckRegistry) -> Any:

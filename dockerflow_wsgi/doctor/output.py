@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -33,6 +33,8 @@ class Output:
         self._stream = stream
         self._is_json = is_json
         self._indent = None if is_one_line else 2
+        self._shown: list[Probe] = []
+        self._current: Screen | None = None
 
     def show(self, target: str, config: Mapping[str, Any], probes: Iterable[Probe]) -> None:
         """Write probes: as text each as it comes.
@@ -42,12 +44,32 @@ class Output:
             config: What ``--json`` tells of that.
             probes: The probes.
         """
+        self._shown = []
         if self._is_json:
+            self._print(config, [probe.to_dict() for probe in self._noted(probes)])
+            return
+        self._current = self._screen(target)
+        self._current.show(self._noted(probes))
+        self._conclude(self._current, self._shown)
+
+    def end(self, config: Mapping[str, Any], last: Probe) -> None:
+        """Write the end of the report that is under way, for the process is about to end.
+
+        Args:
+            config: What ``--json`` tells of what is looked at.
+            last: The probe that ends it.
+        """
+        probes = [*self._shown, last]
+        if self._is_json or self._current is None:
             self._print(config, [probe.to_dict() for probe in probes])
             return
-        screen = self._screen(target)
-        shown = screen.show(probes)
-        self._conclude(screen, shown)
+        self._current.show([last])
+        self._conclude(self._current, probes)
+
+    def _noted(self, probes: Iterable[Probe]) -> Iterator[Probe]:
+        for probe in probes:
+            self._shown.append(probe)
+            yield probe
 
     def show_table(
         self, config: Mapping[str, Any], instances: Sequence[Instance], common: Probe

@@ -12,7 +12,7 @@ from ..answer import JSON
 from ..checks.messages import CRITICAL, ERROR, STATUSES
 from ..endpoints import HEARTBEAT_PATH, HTML, LBHEARTBEAT_PATH, VERSION_PATH
 from .container import check_version_object
-from .finding import Finding, failed, passed, warned
+from .finding import OK, Finding, failed, passed, warned
 from .http import NoAnswerError, Service
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _PATHS = (VERSION_PATH, HEARTBEAT_PATH, LBHEARTBEAT_PATH)
 _INSTALL = "Let the service answer it before anything else: wrap it in DockerflowMiddleware"
+_SEE_LOG = "See the service's log for this request"
+_NO_INSTANCE = f"{_SEE_LOG}; or, where a proxy has no instance, ask the instance with --url"
+_PATIENCE_MS = 5000  # of AWS's and Google's load balancers
 _ELSEWHERE = "or correct host, port and path of --url"
 _BAD = {STATUSES[ERROR], STATUSES[CRITICAL]}
 
@@ -49,11 +52,15 @@ def check_version(service: Service) -> Finding:
 
 def check_heartbeat(service: Service) -> Finding:
     """Ask for ``/__heartbeat__``; ``status`` in the details is what it tells."""
-    answer, _ = service.ask(HEARTBEAT_PATH)
+    answer, taken_ms = service.ask(HEARTBEAT_PATH)
     report = _json(answer)
     told = report.get("status") if isinstance(report, dict) else None
     finding = _heartbeat_finding(service, answer, report)
-    return replace(finding, details={**finding.details, "status": str(told or answer.code)})
+    if finding.status == OK and taken_ms >= _PATIENCE_MS:
+        text = f"{finding.message}, but after {taken_ms / 1000:.1f} s: probers may give up before"
+        finding = warned(text, "Make its checks faster", **finding.details)
+    more = {"status": str(told or answer.code), "heartbeat_ms": taken_ms}
+    return replace(finding, details={**finding.details, **more})
 
 
 def _heartbeat_finding(service: Service, answer: Answer, report: Any) -> Finding:
@@ -166,7 +173,8 @@ def _refusal(service: Service, path: str, answer: Answer) -> Finding | None:
     if answer.code == 404:
         return failed(text, _remedy_of_absence(service, path, is_ours=isinstance(said, dict)))
     if answer.code >= 500:
-        return failed(text, "See the service's log for this request")
+        is_a_proxys = answer.code in {502, 503, 504} and not isinstance(said, dict)
+        return failed(text, _NO_INSTANCE if is_a_proxys else _SEE_LOG)
     return failed(text, _INSTALL)
 
 

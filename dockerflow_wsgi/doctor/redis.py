@@ -7,8 +7,9 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from .connecting import connected, refuse_stranger, talk
+from .connecting import connected, find_stranger, refuse_stranger, talk
 from .ladder import Address, Ladder, RungError
+from .strangers import TLS_SERVER, kind_of
 from .tls import wrap_tls
 
 
@@ -55,11 +56,12 @@ def _climb(
 
 
 def _require_redis(ladder: Ladder, answer: bytes) -> None:
-    if answer.startswith(b"\x15\x03"):
+    if answer.startswith((b"+PONG", b"-")):
+        return
+    if (kind_of(answer) or find_stranger(ladder)) == TLS_SERVER:
         remedy = "Use TLS in the client: rediss:// in place of redis://"
         raise RungError("tls", "it speaks TLS, and the client does not", remedy)
-    if not answer.startswith((b"+PONG", b"-")):
-        refuse_stranger(ladder, answer)
+    refuse_stranger(ladder, answer)
 
 
 def _log_in(

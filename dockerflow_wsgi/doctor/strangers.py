@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
+TLS_SERVER = "a TLS server"
+
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """PostgreSQL's SSLRequest (its manual, "Message Formats")."""
 
@@ -20,7 +22,7 @@ _BEGINNINGS = {
     b"-DENIED": "a Redis",
     b"SSH-": "an SSH server",
     b"220 ": "a mail or FTP server",
-    b"\x15\x03": "a TLS server",
+    b"\x15\x03": TLS_SERVER,
 }
 _MYSQL_VERSION = b"\x00\x0a"  # the fourth and fifth byte of its greeting
 
@@ -53,7 +55,7 @@ def identify(connect: Callable[[], AbstractContextManager[socket.socket]]) -> st
         return kind
     if _answer(connect, SSL_REQUEST) in {b"S", b"N"}:
         return "a PostgreSQL"
-    return "a TLS server" if _speaks_tls(connect) else ""
+    return TLS_SERVER if _speaks_tls(connect) else ""
 
 
 def _speaks_tls(connect: Callable[[], AbstractContextManager[socket.socket]]) -> bool:

@@ -64,6 +64,9 @@ def _closed_door() -> Finding | None:
         )
         return failed(text, _LEAVE_ENABLED)
     if not any(True for _ in _handlers()):
+        if not logger.propagate:
+            text = "the logger request.summary has no handler, and its propagate is False"
+            return failed(text, "Set propagate to True, or give it a handler of its own")
         return failed("the logger request.summary has no handler", _ADD_HANDLER)
     if logger.manager.disable >= logging.INFO:
         text = "logging.disable() keeps INFO from being logged"

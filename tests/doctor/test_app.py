@@ -20,10 +20,11 @@ from patience import PATIENCE_S
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from whitenoise import WhiteNoise
-from wsgi import hello
+from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
 from dockerflow_wsgi.checks import check_migrations_applied
+from dockerflow_wsgi.checks.run import Run
 from dockerflow_wsgi.doctor import container
 from dockerflow_wsgi.doctor.checks import run_checks
 from dockerflow_wsgi.doctor.endpoints import (
@@ -483,6 +484,19 @@ def test_handlers_that_hand_on_are_followed(summary_logger):
     assert look_for_summary().status == "warning"
 
 
+def test_a_logger_that_does_not_propagate_is_told(summary_logger):
+    """A handler of the root logger would not mend it."""
+    summary_logger.have()
+    finding = look_for_summary()
+    assert "its propagate is False" in finding.message
+    assert "Set propagate to True" in finding.remedy
+    summary_logger.logger.propagate = True
+    summary_logger.logger.parent, root = None, summary_logger.logger.parent
+    finding = look_for_summary()
+    summary_logger.logger.parent = root
+    assert finding.message == "the logger request.summary has no handler"
+
+
 def test_each_fault_of_the_logger_has_its_reason(summary_logger):
     """No handler, a level above INFO, disabled."""
     summary_logger.have()
@@ -634,6 +648,27 @@ def test_a_check_without_a_near_deadline_is_bounded_by_the_timeout(check_timeout
     finding = look_at_check(lambda: release.wait(PATIENCE_S), 0.2, check_timeout=check_timeout)
     release.set()
     assert "not done after 0.2 s" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("level", "status"), [("warning", "error"), ("error", "error"), ("critical", "warning")]
+)
+def test_a_check_beyond_its_deadline_fails_as_the_heartbeat_does(monkeypatch, level, status):
+    """Though it is done by then: its run was the heartbeat's, which could not wait for it."""
+    app = DockerflowMiddleware(hello, check_timeout=0.2, heartbeat_failed_level=level)
+    asked, wait = threading.Event(), Run.wait
+
+    @app.check
+    def storage():
+        started_s = time.monotonic()
+        assert asked.wait(PATIENCE_S)
+        time.sleep(max(0, started_s + 0.25 - time.monotonic()))  # the check's own work
+
+    assert request(app, "/__heartbeat__").status[:3] == ("500" if status == "error" else "200")
+    monkeypatch.setattr(Run, "wait", lambda run, left_s: asked.set() or wait(run, left_s))
+    (probe,) = run_checks(subject(app, app, PATIENCE_S), frozenset())
+    assert probe.finding.status == status
+    assert "not done at its deadline of 0.2 s" in probe.finding.message
 
 
 def test_a_check_slower_than_half_its_deadline_is_a_warning():

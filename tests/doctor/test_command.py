@@ -274,6 +274,23 @@ def test_an_app_that_ends_the_process_is_told_with_its_line(doctor):
     assert message.startswith("the app calls os._exit() while it is imported; it was at app.py:4")
 
 
+@pytest.mark.parametrize("is_json", [True, False])
+def test_a_check_that_ends_the_process_is_told_with_its_line(doctor, is_json):
+    """Also in the heartbeat's step: what was found before is told, and the exit code is 1."""
+    code = doctor.app + "import os\n@wrapped.check\ndef leaves():\n    os._exit(3)\n"
+    done = doctor("app:wrapped", *["--json"] * is_json, code=code)
+    said = "the app calls os._exit(); it was at app.py:16"
+    assert (done.code, done.err) == (1, "")
+    if is_json:
+        assert done.red == ["check:leaves"]
+        assert done["check:leaves"]["message"].startswith(said)
+        assert done["import"]["ok"]
+    else:
+        assert "error    check:leaves" in done.out
+        assert said in " ".join(done.out.split())
+        assert "1 error" in done.out
+
+
 @pytest.mark.parametrize(
     "value", ["s = []\nfor _ in range(600): s = [s]\n", "s = float('nan')\n", "s = b'x'\n"]
 )

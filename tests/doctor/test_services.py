@@ -252,6 +252,14 @@ def test_any_other_database_is_looked_at_by_way_of_its_driver():
     assert steps(stranger) == {"dns": True, "tcp": True, "login": False}
 
 
+def test_a_password_with_an_unquoted_at_sign_is_told_and_not_shown():
+    """SQLAlchemy takes what follows its first one for the host."""
+    finding = look_at_database("postgresql+psycopg://ada:s3@cr3t@127.0.0.1:1/x")
+    assert "PostgreSQL at ***@127.0.0.1:1: DNS: the URL's password has an '@'" in finding.message
+    assert "%40" in finding.remedy
+    assert "cr3t" not in repr(finding)
+
+
 @pytest.mark.parametrize("scheme", ["redis", "postgresql+psycopg"])
 def test_a_name_that_cannot_be_resolved_fails_at_dns(scheme):
     """The name is in the reason."""

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from patience import PATIENCE_S
 
+from dockerflow_wsgi.doctor import paths
 from dockerflow_wsgi.doctor.asking import MAX_BYTES
 from dockerflow_wsgi.doctor.http import parse_url
 from dockerflow_wsgi.doctor.service import agreement, examine_services
@@ -103,6 +104,24 @@ def test_any_other_refusal_is_red(code):
     assert red(findings) == ["endpoint_lbheartbeat"]
     assert f"/__lbheartbeat__ answers {code} " in findings["endpoint_lbheartbeat"].message
     assert "DockerflowMiddleware" in findings["endpoint_lbheartbeat"].remedy
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+def test_what_a_proxy_says_for_want_of_an_instance_names_the_way_on(code):
+    """The service's log knows nothing of the request."""
+    finding = look_with({"GET /__lbheartbeat__": (code, b"")})["endpoint_lbheartbeat"]
+    assert "ask the instance with --url" in finding.remedy
+    said = {"GET /__lbheartbeat__": (code, b'{"error": "mine"}')}
+    assert "--url" not in look_with(said)["endpoint_lbheartbeat"].remedy
+
+
+def test_a_heartbeat_that_takes_longer_than_probers_wait_is_a_warning(monkeypatch):
+    """It answers 200, which nobody may live to see."""
+    monkeypatch.setattr(paths, "_PATIENCE_MS", 0)
+    finding = look_with({})["endpoint_heartbeat"]
+    assert finding.status == "warning"
+    assert "probers may give up" in finding.message
+    assert finding.details["heartbeat_ms"] > 0
 
 
 @pytest.mark.parametrize("checks", [None, [], "all"])
