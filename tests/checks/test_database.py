@@ -145,8 +145,9 @@ def test_an_exhausted_pool_is_called_that(make_engine, tmp_path):
 
 def test_a_full_pool_whose_connections_are_free_is_not_exhausted(make_engine, tmp_path):
     """Heartbeat after heartbeat is given the same one."""
+    options = {"connect_args": {"check_same_thread": False}}  # SQLAlchemy 1.4 does not set it
     engine = make_engine(
-        sqlite_url(tmp_path / "db"), poolclass=QueuePool, pool_size=1, max_overflow=0
+        sqlite_url(tmp_path / "db"), poolclass=QueuePool, pool_size=1, max_overflow=0, **options
     )
     app = DockerflowMiddleware(hello, db=engine, check_timeout=2)
     for _ in range(3):
