@@ -24,22 +24,22 @@ _AS_TEXT = (date, datetime, time, Decimal, PurePath, UUID, BaseException)
 
 MAX_ITEMS = 10_000
 
+json_text = json.encoder.encode_basestring_ascii
+"""Writes a text as JSON; a `TypeError` if it is none."""
+
 
 def _make_encode() -> Callable[[Any], str]:
     """Make a function that writes JSON; a cycle ends in a ``RecursionError``."""
     encoder = json.JSONEncoder(allow_nan=False, check_circular=False)
-    escape = json.encoder.encode_basestring_ascii
     try:  # JSONEncoder.encode() does this for each call: 1.2 us of 2.8 for a summary
         make = json.encoder.c_make_encoder  # type: ignore[attr-defined]  # not in typeshed
-        c_encoder = make(None, encoder.default, escape, None, ": ", ", ", False, False, False)
+        c_encoder = make(None, encoder.default, json_text, None, ": ", ", ", False, False, False)
     except (AttributeError, TypeError):  # no C, as in PyPy, or another one
         return encoder.encode
     return lambda value: "".join(c_encoder(value, 0))
 
 
 encode = _make_encode()
-json_text = json.encoder.encode_basestring_ascii
-"""Writes a text as JSON; a `TypeError` if it is none."""
 
 
 class _Budget:

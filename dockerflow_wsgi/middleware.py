@@ -26,6 +26,7 @@ from .config import (
 )
 from .endpoints import LBHEARTBEAT, VersionEndpoint, make_endpoints, needs_no_record
 from .exchange import RESPONSE_HEADER, Exchange
+from .file_wrapper import ENVIRON_KEY as FILE_WRAPPER_KEY
 from .file_wrapper import expect_file
 from .hooks import Hooks
 from .nesting import find_inside
@@ -167,7 +168,7 @@ class DockerflowMiddleware(RegistersChecks):
         if endpoint is LBHEARTBEAT and needs_no_record(environ):
             return self._answer_lbheartbeat(environ, start_response, path, request_id)
         environ[SUMMARY_KEY] = {}
-        if type(environ.get("wsgi.file_wrapper")) is not type:
+        if type(environ.get(FILE_WRAPPER_KEY)) is not type:  # with most servers it is a class
             expect_file(environ)
         is_probe = endpoint is not None
         exchange = Exchange(  # by position: names would take 0.15 us
