@@ -5,6 +5,8 @@ from __future__ import annotations
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, cast
 
+from werkzeug.wsgi import ClosingIterator
+
 from .file_wrapper import is_file
 from .masking import describe
 from .request_id import get_current, set_current
@@ -31,7 +33,8 @@ class Exchange:
 
     A response's steps (the call, each chunk, ``close()``) may run in turns with those of other
     responses on the same thread, or each in another thread; so each step begins by making this
-    request the current one.
+    request the current one, unless it is: asking takes 0.02 us, setting 0.06, and several times
+    that beside Flask's own variables.
 
     Args:
         environ: The request.
@@ -148,16 +151,19 @@ class Exchange:
             therefore send the file by itself; else the exchange, of the same length, if any.
         """
         kind = type(iterable)
+        self.iterable = iterable
+        if kind is ClosingIterator:
+            return self  # Werkzeug's and Flask's: 0.5 us sooner than by what follows
         if kind is not list and is_file(iterable, self.environ):
             return self._watch_file(iterable)
-        self.iterable = iterable
         if kind is list or hasattr(kind, "__len__"):
             # Takes half the time of another object around it.
             self.__class__ = SizedExchange  # pyright: ignore[reportAttributeAccessIssue]
         return self
 
     def __iter__(self) -> Iterator[bytes]:
-        self._enter()
+        if get_current() is not self._cell:
+            set_current(self._cell)
         if type(self.iterable) is list and len(self.iterable) < 2:
             return iter(self.iterable)  # nothing can come in between: saves 0.4 us
         try:
@@ -175,7 +181,8 @@ class Exchange:
         if self._is_over:
             return
         self._is_over = True
-        self._enter()
+        if get_current() is not self._cell:
+            set_current(self._cell)
         try:
             close = getattr(self.iterable, "close", None)
             if close is not None:
@@ -208,11 +215,6 @@ class Exchange:
             self.iterable = ()
             self.close()  # a type that takes no attributes: when it is over cannot be learnt
         return cast("Iterable[bytes]", file)
-
-    def _enter(self) -> None:
-        # Asking takes 0.02 us; setting 0.06, and several times that beside Flask's own variables.
-        if get_current() is not self._cell:
-            set_current(self._cell)
 
 
 class SizedExchange(Exchange):

@@ -16,6 +16,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
+from .forks import getpid
 from .jsonsafe import READY, encode, field_value, plain
 from .masking import text_of
 from .request_id import get_request_id
@@ -144,28 +145,32 @@ class MozlogFormatter(logging.Formatter):
             envelope["severity"] = text
         return envelope
 
-    def format_fields(self, name: str, level: int, fields: str) -> str:
+    def format_fields(self, name: str, level: int, fields: str, end: str = "") -> str:
         """Format what a record of this moment would hold, without one.
 
         Args:
             name: The logger's name.
             level: The record's level.
             fields: The fields, as JSON.
+            end: What to put behind the line.
 
         Returns:
-            What `format` returns of such a record.
+            What `format` returns of such a record, and the end.
         """
-        key = name, level, os.getpid(), text_of(self.logger_name), self.hostname
-        return self._line(time.time_ns(), key, fields)
+        logger_name = self.logger_name
+        if type(logger_name) is not str:
+            logger_name = text_of(logger_name)
+        key = name, level, getpid(), logger_name, self.hostname
+        return self._line(time.time_ns(), key, fields, end)
 
-    def _line(self, timestamp_ns: int, key: _EnvelopeKey, fields: str) -> str:
+    def _line(self, timestamp_ns: int, key: _EnvelopeKey, fields: str, end: str = "") -> str:
         # All but the time and the fields is the same for most records: saves 2 us of 6.
         envelope = self._envelopes.get(key)
         if envelope is None:
             if len(self._envelopes) >= _MAX_ENVELOPES:
                 self._envelopes.clear()
             self._envelopes[key] = envelope = encode(self._envelope(*key))[1:-1]
-        return f'{{"Timestamp": {timestamp_ns}, {envelope}, "Fields": {fields}}}'
+        return f'{{"Timestamp": {timestamp_ns}, {envelope}, "Fields": {fields}}}{end}'
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {

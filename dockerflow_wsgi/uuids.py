@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-import sys
 import uuid
+
+from .forks import OF_UUIDS, page
 
 _COUNT = 256
 _LENGTH = 37  # with a space behind
@@ -13,25 +13,7 @@ _FIXED = {8: b"-", 13: b"-", 14: b"4", 18: b"-", 23: b"-", 36: b" "}  # the 4 is
 _VARIANT_PLACE = 19  # a digit that is random in part
 _TO_VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 
-_MADV_WIPEONFORK = 18  # of madvise(2); mmap has no name for it
-
 _made: list[str] = []
-
-
-def _page_wiped_by_forks() -> mmap.mmap | None:
-    if sys.platform != "linux":
-        return None
-    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE)
-    try:
-        page.madvise(_MADV_WIPEONFORK)
-    except OSError:
-        return None  # before Linux 4.14
-    return page
-
-
-# Its first byte is 0 in a process that has made none yet. A byte takes 0.04 us to read,
-# os.getpid() 0.4; os.register_at_fork() is not asked by servers that fork in C, as uWSGI does.
-_page = _page_wiped_by_forks()
 
 
 def new_uuid() -> str:
@@ -40,11 +22,11 @@ def new_uuid() -> str:
     Returns:
         32 random hexadecimal digits with hyphens, but for the six bits that say what it is.
     """
-    if _page is None:
+    if page is None:
         return str(uuid.uuid4())
-    if not _page[0]:  # parent and child must never give out the same
+    if not page[OF_UUIDS]:  # parent and child must never give out the same
         _made.clear()
-        _page[0] = 1
+        page[OF_UUIDS] = 1
     try:
         return _made.pop()  # atomic: two threads never get the same
     except IndexError:
