@@ -99,7 +99,9 @@ class MozlogFormatter(logging.Formatter):
             kind, own = type(self), vars(self)
             if kind.convert_record is _CONVERT_RECORD and "convert_record" not in own:
                 fields = _encode_fields(self._fields(record))
-                return self._line(_timestamp_ns(record), self._key(record), fields)
+                key = self._key(record)
+                envelope = self._envelopes.get(key) or self._encode_envelope(key)
+                return f'{{"Timestamp": {_timestamp_ns(record)}, {envelope}, "Fields": {fields}}}'
             line = self.convert_record(record)
         except Exception as error:  # noqa: BLE001 - a subclass may raise; the record is not lost
             line = self._unconverted(record, error)
@@ -161,16 +163,15 @@ class MozlogFormatter(logging.Formatter):
         if type(logger_name) is not str:
             logger_name = text_of(logger_name)
         key = name, level, getpid(), logger_name, self.hostname
-        return self._line(time.time_ns(), key, fields, end)
+        envelope = self._envelopes.get(key) or self._encode_envelope(key)
+        return f'{{"Timestamp": {time.time_ns()}, {envelope}, "Fields": {fields}}}{end}'
 
-    def _line(self, timestamp_ns: int, key: _EnvelopeKey, fields: str, end: str = "") -> str:
+    def _encode_envelope(self, key: _EnvelopeKey) -> str:
         # All but the time and the fields is the same for most records: saves 2 us of 6.
-        envelope = self._envelopes.get(key)
-        if envelope is None:
-            if len(self._envelopes) >= _MAX_ENVELOPES:
-                self._envelopes.clear()
-            self._envelopes[key] = envelope = encode(self._envelope(*key))[1:-1]
-        return f'{{"Timestamp": {timestamp_ns}, {envelope}, "Fields": {fields}}}{end}'
+        if len(self._envelopes) >= _MAX_ENVELOPES:
+            self._envelopes.clear()
+        self._envelopes[key] = envelope = encode(self._envelope(*key))[1:-1]
+        return envelope
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {

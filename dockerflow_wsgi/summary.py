@@ -58,32 +58,26 @@ class SummaryLog:
         Args:
             exchange: The exchange. Nothing is built when the logger is above its level.
         """
-        if exchange.failure is None:
-            exchange.failure = exchange.environ.get(FAILURE_KEY)
         try:
-            level = _probe_level(exchange) if exchange.is_probe else logging.INFO
+            if exchange.failure is None:
+                exchange.failure = exchange.environ.get(FAILURE_KEY)
             if exchange.failure is not None:
                 level = logging.ERROR
-            if logger.isEnabledFor(level) and not self._write_line(exchange, level):
+            else:
+                level = _probe_level(exchange) if exchange.is_probe else logging.INFO
+            if not logger.isEnabledFor(level):
+                return
+            listener = None if self._has_more else find_only_listener(logger, level)
+            fields = None if listener is None else _usual_fields(exchange)
+            if listener is None or fields is None:
                 logger.handle(self._record(exchange, level))
+                return
+            try:  # without a record, as nobody could tell: 4 us in place of 11
+                write_fields(listener, logger.name, level, fields)
+            except Exception:  # noqa: BLE001 - as in logging, the handler tells of it
+                listener.handleError(self._record(exchange, level))
         except Exception as error:  # noqa: BLE001 - a broken log must not break the response
             log_fault("The summary of a request could not be logged", error)
-
-    def _write_line(self, exchange: Exchange, level: int) -> bool:
-        """Write a line without a record if nobody could tell: 4.5 us, and 11 with a record.
-
-        Returns:
-            Whether it was written.
-        """
-        listener = None if self._has_more else find_only_listener(logger, level)
-        fields = None if listener is None else _usual_fields(exchange)
-        if listener is None or fields is None:
-            return False
-        try:
-            write_fields(listener, logger.name, level, fields)
-        except Exception:  # noqa: BLE001 - as in logging, the handler tells of it
-            listener.handleError(self._record(exchange, level))
-        return True
 
     def _record(self, exchange: Exchange, level: int) -> logging.LogRecord:
         # Not Logger.log(): it walks the stack for the caller, which is always this line.
