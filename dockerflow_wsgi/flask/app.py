@@ -235,9 +235,9 @@ class Dockerflow(RegistersChecks):
         """Tell whether the fields are asked of nothing else, a subclass or what a test put in."""
         return (
             type(self) is Dockerflow
+            and len(self.__dict__) == _ATTRIBUTES
             and Dockerflow.summary_extra is _summary_extra
             and Dockerflow.user_id is _user_id
-            and not {"summary_extra", "user_id"} & self.__dict__.keys()
         )
 
     def _extend(self, fields_of_request: dict[str, Any]) -> None:
@@ -259,6 +259,7 @@ class Dockerflow(RegistersChecks):
 
 
 _summary_extra, _user_id = Dockerflow.summary_extra, Dockerflow.user_id
+_ATTRIBUTES = len(vars(Dockerflow()))  # when none was put in the place of a method
 
 # What two of Flask's proxies stand for; asking that takes a fraction of the time.
 _get_g: Callable[[], _AppCtxGlobals] = getattr(g, _BEHIND)

@@ -2,13 +2,14 @@
 
     pip install '.[flask]' gunicorn psutil sqlalchemy --group benchmark
     apt-get install wrk
-    python tests/benchmarks/throughput.py [--rounds 5] [--seconds 4]
+    python tests/benchmarks/throughput.py [--rounds 15] [--seconds 1]
 
 Each variant is served by a gunicorn with one worker, all of them at once and each idle but when
-it is asked, by wrk with eight connections. Rounds take the variants in turns, and the best
-round of each counts, because a busy machine can only make a round slower. Summaries go to the
-null device as mozlog JSON, or are off. What a plain app that only writes a line of that length
-keeps says how near the goal can be reached.
+it is asked, by wrk with eight connections. Each is asked right after the bare one, again and
+again, and the median of these pairs counts: a shared machine has good seconds and bad ones.
+Summaries go to the null device as mozlog JSON, or are off. What a plain app keeps that only writes
+a line of that length, and sends an ID that is always the same, says how near the goal can be
+reached. "Extension" is `dockerflow_wsgi.flask.Dockerflow`; "ours" is `DockerflowMiddleware`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import logging
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -48,10 +50,12 @@ plain_ours = DockerflowMiddleware(plain)
 null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
 
 
-def plain_writing(environ, start_response):
+def plain_writing(_environ, start_response):
     null.write("x" * 500 + "\n")
     null.flush()
-    return plain(environ, start_response)
+    headers = [("Content-Type", "text/plain"), ("Content-Length", "5"), ("X-Request-ID", "x" * 36)]
+    start_response("200 OK", headers)
+    return [BODY]
 
 
 flask_bare = flask.Flask("bare")
@@ -59,17 +63,23 @@ flask_bare.add_url_rule("/", "hello", lambda: BODY)
 
 flask_ours = flask.Flask("ours")
 flask_ours.add_url_rule("/", "hello", lambda: BODY)
-Dockerflow(flask_ours)
+flask_ours.wsgi_app = DockerflowMiddleware(flask_ours.wsgi_app)
+
+flask_extended = flask.Flask("extended")
+flask_extended.add_url_rule("/", "hello", lambda: BODY)
+Dockerflow(flask_extended)
 
 # What each variant is, the one without the middleware, and the share that is to be left.
 VARIANTS = {
     "plain": ("plain", None, None),
-    "plain, a line": ("plain_writing", "plain", None),
+    "plain, line and ID": ("plain_writing", "plain", None),
     "plain, ours": ("plain_ours", "plain", 0.97),
     "plain, ours, off": ("without_summaries('plain_ours')", "plain", 0.97),
     "flask": ("flask_bare", None, None),
     "flask, ours": ("flask_ours", "flask", 0.95),
     "flask, ours, off": ("without_summaries('flask_ours')", "flask", 0.95),
+    "flask, extension": ("flask_extended", "flask", 0.95),
+    "flask, extension, off": ("without_summaries('flask_extended')", "flask", 0.95),
 }
 
 
@@ -97,8 +107,8 @@ def requests_per_second(port, seconds):
 
 
 def measure(options, rounds, seconds):
-    """Return the best requests per second of each variant."""
-    best = dict.fromkeys(VARIANTS, 0.0)
+    """Return each variant's requests per second, by round, with those of the bare one before."""
+    measured = {variant: [] for variant in VARIANTS}
     with ExitStack() as stack:
         ports = {
             variant: stack.enter_context(
@@ -107,26 +117,29 @@ def measure(options, rounds, seconds):
             for variant, (app, _bare, _goal) in VARIANTS.items()
         }
         for _ in range(rounds):
-            for variant, port in ports.items():
-                best[variant] = max(best[variant], requests_per_second(port, seconds))
-    return best
+            for variant, (_app, bare, _goal) in VARIANTS.items():
+                before = requests_per_second(ports[bare or variant], seconds)
+                measured[variant].append((requests_per_second(ports[variant], seconds), before))
+    return measured
 
 
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure requests per second.")
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--seconds", type=int, default=4, help="of each measurement; default: 4")
+    parser.add_argument("--rounds", type=int, default=15, help="default: 15")
+    parser.add_argument("--seconds", type=int, default=1, help="of each measurement; default: 1")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("there is no wrk here: install it with apt-get install wrk")
-    print(f"{'worker':9}{'variant':18}{'requests/s':>11}{'now':>8}{'goal':>9}")
+    print(f"{'worker':9}{'variant':22}{'requests/s':>11}{'now':>8}{'goal':>9}")
     for worker, options in WORKERS.items():
-        best = measure(options, arguments.rounds, arguments.seconds)
+        measured = measure(options, arguments.rounds, arguments.seconds)
         for variant, (_app, bare, goal) in VARIANTS.items():
-            share = f"{best[variant] / best[bare]:8.1%}" if bare else ""
+            rate = statistics.median(now for now, _before in measured[variant])
+            share = statistics.median(now / before for now, before in measured[variant])
+            kept = f"{share:8.1%}" if bare else ""
             aim = f"{f'>= {goal:.0%}':>9}" if goal else ""
-            print(f"{worker:9}{variant:18}{best[variant]:11.0f}{share}{aim}")
+            print(f"{worker:9}{variant:22}{rate:11.0f}{kept}{aim}")
 
 
 if __name__ == "__main__":
