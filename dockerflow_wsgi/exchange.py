@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from time import monotonic_ns
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 from werkzeug.wsgi import ClosingIterator
 
+from .chunks import ENDED_BY_RAISING, Chunks, generate_chunks
 from .file_wrapper import is_file
 from .masking import describe
 from .request_id import get_current, set_current
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     )
 
 RESPONSE_HEADER = "X-Request-ID"
-_END: Any = object()
-
-# Iterators that are at their end when they have raised, as a generator of ours is; Werkzeug's is,
-# because its responses put it around a generator.
-_ENDED_BY_RAISING = (GeneratorType, ClosingIterator)
 
 
 class Exchange:
@@ -174,9 +169,9 @@ class Exchange:
         except BaseException as error:
             self.fail(error)
             raise
-        if type(chunks) in _ENDED_BY_RAISING:
-            return self._watched(chunks)  # 0.06 us for each chunk in place of 0.08
-        return Chunks(chunks, self, self._cell)
+        if type(chunks) in ENDED_BY_RAISING:
+            return generate_chunks(chunks, self.fail, self._cell)
+        return Chunks(chunks, self.fail, self._cell)
 
     def close(self) -> None:
         """Close what the app returned, once, if it can be, and end the exchange.
@@ -213,21 +208,6 @@ class Exchange:
         if self.failure is None:
             self.failure = describe(error)
 
-    def _watched(self, chunks: Iterator[Any]) -> Iterator[bytes]:
-        cell = self._cell
-        while True:
-            if get_current() is not cell:
-                set_current(cell)
-            try:
-                chunk = next(chunks, _END)
-            except BaseException as error:
-                self.fail(error)
-                raise
-            if chunk is _END:
-                return
-            yield chunk
-            del chunk  # a server that drops it has its memory back
-
     def _watch_file(self, file: Any) -> Iterable[bytes]:
         self.iterable = cast("Iterable[bytes]", _ClosedOnce(getattr(file, "close", None)))
         try:
@@ -249,38 +229,6 @@ class SizedExchange(Exchange):
 
     def __len__(self) -> int:
         return len(cast("Sized", self.iterable))
-
-
-class Chunks:
-    """An iterator over the app's chunks that may go on after the app's has raised.
-
-    Args:
-        chunks: The app's iterator.
-        exchange: The exchange that they belong to.
-        cell: The request ID, in the list that `request_id.current` holds.
-    """
-
-    __slots__ = ("_cell", "_chunks", "_exchange")
-
-    def __init__(self, chunks: Iterator[bytes], exchange: Exchange, cell: list[str]) -> None:
-        self._chunks: Iterator[Any] = chunks
-        self._exchange = exchange
-        self._cell = cell
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if get_current() is not self._cell:
-            set_current(self._cell)
-        try:
-            chunk: bytes = next(self._chunks, _END)  # a StopIteration would take 0.2 us more
-        except BaseException as error:
-            self._exchange.fail(error)
-            raise
-        if chunk is _END:
-            raise StopIteration
-        return chunk
 
 
 class _ClosedOnce:

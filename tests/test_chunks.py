@@ -1,0 +1,125 @@
+"""What an app yields is passed on as it is, each chunk as a part of its request."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from werkzeug.wsgi import ClosingIterator
+from wsgi import Server, make_environ
+
+from dockerflow_wsgi import DockerflowMiddleware, get_request_id
+
+
+class Plain:
+    """An iterator of an app's own class."""
+
+    def __init__(self, chunks):
+        self.chunks = chunks
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.chunks)
+
+
+@pytest.fixture(params=[iter, ClosingIterator, Plain])
+def kind(request):
+    """Make each kind of body of a generator: itself, Werkzeug's, one of an app's own."""
+    return request.param
+
+
+def serve(body, **keys):
+    """Call an app that returns a body; return what the server gets."""
+
+    def app(_environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return body
+
+    return DockerflowMiddleware(app)(make_environ(**keys), Server().start_response)
+
+
+@pytest.fixture
+def summaries(listen):
+    """Keep the summaries."""
+    return listen("request.summary")
+
+
+def test_chunks_are_passed_on_as_they_are(kind, summaries):
+    """The very objects, the empty ones and falsy ones too, and no more of them."""
+    given = [b"a", b"", bytearray(b"b"), None, 0]
+    result = serve(kind(chunk for chunk in given))
+    got = list(result)
+    result.close()
+    assert all(one is other for one, other in zip(got, given, strict=True))
+    assert [record.levelname for record in summaries] == ["INFO"]
+
+
+def test_nothing_is_asked_for_in_advance(kind):
+    """A chunk is made when the server asks for it, and the first not before."""
+    made = []
+
+    def chunks():
+        for number in range(3):
+            made.append(number)
+            yield b"x"
+
+    iterator = iter(serve(kind(chunks())))
+    assert made == []
+    next(iterator)
+    next(iterator)
+    assert made == [0, 1]
+
+
+def test_chunks_of_interleaved_bodies_know_their_request(kind):
+    """The first one too, when another request came after ``iter()``."""
+
+    def chunks():
+        while True:
+            yield get_request_id()
+
+    iterators = [iter(serve(kind(chunks()), HTTP_X_REQUEST_ID=rid)) for rid in "abc"]
+    seen = [[next(iterator) for iterator in iterators] for _ in range(3)]
+    assert seen == [["a", "b", "c"]] * 3
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("broken")])
+def test_what_an_app_raises_is_raised_and_in_the_summary(kind, summaries, error):
+    """After the chunks before it."""
+
+    def chunks():
+        yield b"a"
+        raise error
+
+    result = serve(kind(chunks()))
+    iterator = iter(result)
+    assert next(iterator) == b"a"
+    with pytest.raises(type(error)) as raised:
+        next(iterator)
+    assert raised.value is error
+    assert list(iterator) == []
+    result.close()
+    assert [(record.levelname, record.getMessage()) for record in summaries] == [
+        ("ERROR", "broken"),
+    ]
+
+
+def test_a_server_that_lets_go_of_a_body_is_no_failure(kind, summaries):
+    """A client that has gone: what is left of the body is not asked for, and is freed."""
+
+    def chunks():
+        while True:
+            yield b"x"
+
+    body = chunks()
+    freed = weakref.ref(body)
+    result = serve(kind(body))
+    iterator = iter(result)
+    next(iterator)
+    result.close()
+    del body, result, iterator
+    gc.collect()
+    assert freed() is None
+    assert [(record.levelname, record.getMessage()) for record in summaries] == [("INFO", "")]
