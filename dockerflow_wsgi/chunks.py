@@ -10,59 +10,73 @@ from werkzeug.wsgi import ClosingIterator
 from .request_id import get_current, set_current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
+    from collections.abc import Iterator
+    from typing import Protocol
 
-    Fail: TypeAlias = Callable[[BaseException], object]
+    class Watcher(Protocol):
+        """Is told of what an app raises."""
 
-ENDED_BY_RAISING = (GeneratorType, ClosingIterator)
-"""Iterators that are at their end when they have raised, as `generate_chunks` is.
+        def fail(self, error: BaseException) -> None:
+            """Note it."""
 
-Werkzeug's is, because its responses put it around a generator.
-"""
 
 _END: Any = object()
 
 
-def generate_chunks(chunks: Iterator[Any], fail: Fail, cell: list[str]) -> Iterator[bytes]:
-    """Pass on what the app yields: 0.06 us for each chunk, and 0.08 by `Chunks`.
+def watch_chunks(chunks: Iterator[Any], watcher: Watcher, cell: list[str]) -> Iterator[bytes]:
+    """Pass on what the app yields.
 
     Args:
-        chunks: The app's iterator, of `ENDED_BY_RAISING`.
-        fail: Called with what the app raises.
+        chunks: The app's iterator.
+        watcher: Is told of what the app raises.
         cell: The request ID, in the list that `request_id.current` holds.
 
-    Yields:
-        The app's chunks as they are.
+    Returns:
+        An iterator over the chunks as they are.
     """
+    if type(chunks) is ClosingIterator and _is_around_a_generator(chunks):
+        return _generate(chunks, watcher, cell)
+    return Chunks(chunks, watcher, cell)
+
+
+def _is_around_a_generator(chunks: ClosingIterator) -> bool:
+    try:
+        return type(chunks._next.args[0]) is GeneratorType  # type: ignore[attr-defined]  # noqa: SLF001
+    except (AttributeError, LookupError):
+        return False  # a Werkzeug that keeps it elsewhere
+
+
+def _generate(chunks: Iterator[Any], watcher: Watcher, cell: list[str]) -> Iterator[bytes]:
+    # For responses of Werkzeug's: takes 1 us less of a request to Flask than Chunks. It is at its
+    # end when it has raised, and keeps a chunk that is out; so does the generator inside.
     while True:
         if get_current() is not cell:
             set_current(cell)
         try:
             chunk = next(chunks, _END)
         except BaseException as error:
-            fail(error)
+            watcher.fail(error)
             raise
         if chunk is _END:
             return
         yield chunk
-        del chunk  # a server that drops it has its memory back
+        del chunk  # but not while the next one is made
 
 
 class Chunks:
-    """Passes on what an iterator of the app's yields that may go on after it has raised.
+    """Passes on what an iterator yields, which may go on after it has raised.
 
     Args:
         chunks: The app's iterator.
-        fail: Called with what the app raises.
+        watcher: Is told of what the app raises.
         cell: The request ID, in the list that `request_id.current` holds.
     """
 
-    __slots__ = ("_cell", "_chunks", "_fail")
+    __slots__ = ("_cell", "_chunks", "_watcher")
 
-    def __init__(self, chunks: Iterator[bytes], fail: Fail, cell: list[str]) -> None:
+    def __init__(self, chunks: Iterator[bytes], watcher: Watcher, cell: list[str]) -> None:
         self._chunks: Iterator[Any] = chunks
-        self._fail = fail
+        self._watcher = watcher
         self._cell = cell
 
     def __iter__(self) -> Iterator[bytes]:
@@ -74,7 +88,7 @@ class Chunks:
         try:
             chunk: bytes = next(self._chunks, _END)  # a StopIteration would take 0.2 us more
         except BaseException as error:
-            self._fail(error)
+            self._watcher.fail(error)
             raise
         if chunk is _END:
             raise StopIteration

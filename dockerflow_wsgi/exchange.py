@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from werkzeug.wsgi import ClosingIterator
 
-from .chunks import ENDED_BY_RAISING, Chunks, generate_chunks
+from .chunks import watch_chunks
 from .file_wrapper import is_file
 from .masking import describe
 from .request_id import get_current, set_current
@@ -169,9 +169,7 @@ class Exchange:
         except BaseException as error:
             self.fail(error)
             raise
-        if type(chunks) in ENDED_BY_RAISING:
-            return generate_chunks(chunks, self.fail, self._cell)
-        return Chunks(chunks, self.fail, self._cell)
+        return watch_chunks(chunks, self, self._cell)
 
     def close(self) -> None:
         """Close what the app returned, once, if it can be, and end the exchange.

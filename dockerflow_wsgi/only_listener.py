@@ -40,11 +40,10 @@ def find_only_listener(logger: Logger, level: int) -> Listener | None:
     found: Any = None
     source: Logger | None = logger
     while source is not None:
-        handlers = source.handlers
-        if handlers:
-            if found is not None or len(handlers) > 1:
+        for handler in source.handlers:
+            if found is not None:
                 return None
-            found = handlers[0]
+            found = handler
         source = source.parent if source.propagate else None
     kind = type(found)
     is_usual = (
@@ -97,8 +96,7 @@ def write_fields(listener: Listener, name: str, level: int, fields: str) -> None
     formatter: Any = listener.formatter
     line = formatter.format_fields(name, level, fields, listener.terminator)
     lock: Any = listener.lock
-    lock.acquire()  # "with" takes 0.15 us more
-    try:
+    with lock:  # acquire() and release() are 0.15 us faster, but a signal may come in between
         stream = listener.stream
         stream.write(line)
         try:
@@ -106,8 +104,6 @@ def write_fields(listener: Listener, name: str, level: int, fields: str) -> None
         except AttributeError:
             if hasattr(stream, "flush"):
                 raise
-    finally:
-        lock.release()
 
 
 def _add_nothing(filters: list[Any]) -> bool:

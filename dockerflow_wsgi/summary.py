@@ -31,8 +31,7 @@ logger = logging.getLogger("request.summary")
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
-_METHODS = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_QUOTED = {text: json_text(text) for text in _METHODS}  # what is in most summaries, as JSON
+_EMPTY = json_text("")
 
 
 class SummaryLog:
@@ -146,24 +145,26 @@ def _usual_fields(exchange: Exchange) -> str | None:
     given = environ.get(ENVIRON_KEY)
     if exchange.failure is not None or (given and not _is_user_only(given)):
         return None
+    status, path = exchange.status, exchange.path
+    if type(status) is not str:
+        return None
     try:
-        method, path = exchange.method, exchange.path
         return (
-            f"{{{_fields_of_status(exchange.status)}, "
+            f"{{{_fields_of_status(status)}, "
             f'"agent": {json_text(environ.get("HTTP_USER_AGENT", ""))}, '
             f'"lang": {json_text(environ.get("HTTP_ACCEPT_LANGUAGE", ""))}, '
-            f'"method": {_QUOTED.get(method) or json_text(method)}, '
+            f'"method": {json_text(exchange.method)}, '
             f'"path": {json_text(path if path.isascii() else _decoded(path))}, '
             f'"rid": "{exchange.request_id}", '  # of characters that need no escape
             f'"t": {(monotonic_ns() - exchange.started_ns) // 1_000_000}, '
-            f'"uid": {json_text(given["uid"]) if given else _QUOTED[""]}}}'
+            f'"uid": {json_text(given["uid"]) if given else _EMPTY}}}'
         )
     except (TypeError, ValueError, AttributeError):
-        return None  # no status, or what should be text is something else
+        return None  # no code, or what should be text is something else
 
 
 @lru_cache(maxsize=256)
-def _fields_of_status(status: Any) -> str:
+def _fields_of_status(status: str) -> str:
     """Write ``errno`` and ``code`` as JSON; remembered, as they are two thirds of a us."""
     code = int(status[:3])
     return f'"errno": {code if code >= 500 else 0}, "code": {code}'

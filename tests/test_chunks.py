@@ -123,3 +123,54 @@ def test_a_server_that_lets_go_of_a_body_is_no_failure(kind, summaries):
     gc.collect()
     assert freed() is None
     assert [(record.levelname, record.getMessage()) for record in summaries] == [("INFO", "")]
+
+
+class Stubborn:
+    """An iterator that goes on after it has raised."""
+
+    def __init__(self):
+        self.steps = iter([b"a", TimeoutError("later"), b"b"])
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        step = next(self.steps)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+@pytest.mark.parametrize("kind", [iter, ClosingIterator])
+def test_an_iterator_may_go_on_after_it_raised(kind):
+    """In Werkzeug's iterator too, as its middlewares put it around any app's body."""
+    iterator = iter(serve(kind(Stubborn())))
+    assert next(iterator) == b"a"
+    with pytest.raises(TimeoutError, match="later"):
+        next(iterator)
+    assert list(iterator) == [b"b"]
+
+
+@pytest.mark.parametrize("kind", [iter, Plain])
+def test_a_chunk_that_the_server_drops_is_freed(kind):
+    """Also before the next one is asked for, as while a slow client is waited for."""
+
+    class Chunk(bytearray):
+        pass
+
+    def chunks():
+        box = [Chunk(b"x")]
+        freed.append(weakref.ref(box[0]))
+        yield box.pop()
+
+    freed = []
+    iterator = iter(serve(kind(chunks())))
+    next(iterator)
+    assert freed[0]() is None
+
+
+def test_a_werkzeug_that_keeps_its_iterator_elsewhere_is_served():
+    """Whatever the names of its parts."""
+    body = ClosingIterator(chunk for chunk in (b"a", b"b"))
+    body._next = body._next.args[0].__next__
+    assert list(serve(body)) == [b"a", b"b"]

@@ -1,5 +1,6 @@
 """What the middleware costs per request, beside python-dockerflow; prints tables.
 
+    pip install --upgrade pip  # 25.1 or newer
     pip install '.[flask]' --group benchmark
     python tests/benchmarks/per_request.py
 
@@ -48,7 +49,7 @@ try:
     from dockerflow_wsgi import DockerflowMiddleware
     from dockerflow_wsgi import flask as flask_extension
 except ImportError as error:
-    sys.stderr.write(f"{error}: run pip install '.[flask]' --group benchmark (a recent pip)\n")
+    sys.stderr.write(f"{error}: run pip install '.[flask]' --group benchmark (pip 25.1 or newer)\n")
     sys.exit(2)
 
 CALLS = 1_000

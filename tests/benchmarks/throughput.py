@@ -1,6 +1,7 @@
 """What share of its requests per second a server keeps with the middleware; prints a table.
 
-    pip install '.[flask]' gunicorn psutil sqlalchemy --group benchmark
+    pip install --upgrade pip  # 25.1 or newer
+    pip install '.[flask]' gunicorn psutil --group benchmark
     apt-get install wrk
     python tests/benchmarks/throughput.py [--rounds 15] [--seconds 1]
 
