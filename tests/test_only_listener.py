@@ -196,24 +196,21 @@ def test_what_an_app_raises_is_in_the_line(stream, handler, status):
 class OwnStatus(str):
     """A text that is equal to another and not the same."""
 
-    __slots__ = ()
+    __slots__ = ("code",)
 
     def __getitem__(self, place):
-        return "503"
+        return self.code
 
 
 def test_a_status_of_an_apps_own_kind_is_not_taken_for_an_equal_one(stream, handler):
     """As the codes of statuses are remembered."""
-    request(DockerflowMiddleware(app_answering("200 OK")))
-    status = OwnStatus("200 OK")
-    app = DockerflowMiddleware(lambda _environ, start_response: start_response(status, []) and [])
-    stream.truncate(stream.seek(0))
-    for add in (lambda: None, lambda: summary_logger.addHandler(Recorder())):
-        add()
-        app(make_environ(HTTP_X_REQUEST_ID="r"), lambda *_start: None).close()
-    without, with_record = map(without_times, stream.getvalue().splitlines())
-    assert without == with_record
-    assert json.loads(without)["Fields"]["code"] == 503
+    for code in ("200", "503"):
+        status = OwnStatus("200 OK")
+        status.code = code
+        app = DockerflowMiddleware(lambda _, start_response: start_response(status, []) and [])  # noqa: B023
+        app(make_environ(), lambda *_start: None).close()
+    codes = [json.loads(line)["Fields"]["code"] for line in stream.getvalue().splitlines()]
+    assert codes == [200, 503]
 
 
 @pytest.mark.parametrize("key", ["HTTP_USER_AGENT", "HTTP_ACCEPT_LANGUAGE"])
