@@ -707,30 +707,6 @@ def test_a_chunk_is_not_kept_while_the_next_is_made():
     assert dropped == [True, True]
 
 
-def test_a_body_may_go_on_after_it_raised():
-    """It is up to the app's iterator whether anything follows, and to the server to ask."""
-
-    class Stubborn:
-        def __init__(self):
-            self.steps = iter([TimeoutError("later"), b"rest"])
-
-        def __iter__(self):
-            return self
-
-        def __next__(self):
-            step = next(self.steps)
-            if isinstance(step, Exception):
-                raise step
-            return step
-
-    body = DockerflowMiddleware(app_returning(Stubborn()))(make_environ(), lambda *_: None)
-    iterator = iter(body)
-    with pytest.raises(TimeoutError):
-        next(iterator)
-    assert list(iterator) == [b"rest"]
-    body.close()
-
-
 def test_a_list_is_there_after_its_close():
     """As the bare app's is."""
     body = DockerflowMiddleware(app_returning([b"x", b"y"]))(make_environ(), lambda *_: None)
