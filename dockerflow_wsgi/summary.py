@@ -30,7 +30,6 @@ logger = logging.getLogger("request.summary")
 # Names that a record needs for itself: a field of that name gets a "_" appended.
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
-
 _EMPTY = json_text("")
 
 

@@ -330,9 +330,10 @@ class OwnFilter(RequestIdLogFilter):
 
 
 def own_method(target, name):
-    """Put a function in the place of a method of one object."""
+    """Put a function in the place of a method of one object, and return it."""
     method = getattr(target, name)
     setattr(target, name, lambda record: (setattr(record, "own", 1), method(record))[1])
+    return target
 
 
 @pytest.mark.parametrize(
@@ -341,6 +342,7 @@ def own_method(target, name):
         lambda handler: handler.setFormatter(OwnFormatter()),
         lambda handler: handler.addFilter(OwnFilter()),
         lambda handler: [handler.addFilter(one) for one in (RequestIdLogFilter(), OwnFilter())],
+        lambda handler: handler.addFilter(own_method(RequestIdLogFilter(), "filter")),
         lambda handler: own_method(handler, "handle"),
         lambda handler: own_method(handler, "emit"),
         lambda handler: own_method(handler, "format"),
