@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import threading
 
 import pytest
 from servers import postgres_server, redis_server
@@ -25,6 +27,16 @@ def no_settings_in_the_environment(monkeypatch):
 def no_request_is_left_from_the_test_before():
     """Forget the request of a test client's response that nobody closed."""
     request_id.current.set(None)
+
+
+@pytest.fixture
+def nothing_is_left_to_the_next_test():
+    """Wait for the checks and steps that a fault held up, and have what it broke thrown away."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("dockerflow ") or thread.name == "doctor":
+            thread.join()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

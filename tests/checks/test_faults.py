@@ -6,7 +6,6 @@ The table: what happens, the ID under which the heartbeat reports it, and how it
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import signal
@@ -31,7 +30,10 @@ from dockerflow_wsgi import DockerflowMiddleware, checks
 from dockerflow_wsgi.logging import MozlogFormatter
 
 # psycopg complains of each connection that a fault broke while it was being opened.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("nothing_is_left_to_the_next_test"),
+]
 
 DEADLINE_S = 1.0
 MARGIN_S = 1.0  # generous: the machines that run this are busy
@@ -335,16 +337,6 @@ FAULTS = {
     of_a_check(lambda: [URL]): {checks.ERROR_CHECK_RETURNED_NO_MESSAGE},
     of_a_check(lambda: threading.Event().wait(DEADLINE_S * 2)): {E002},
 }
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_to_the_next_test():
-    """Wait for the checks that a fault held up, and have what it broke thrown away here."""
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("dockerflow "):
-            thread.join()
-    gc.collect()
 
 
 @pytest.fixture

@@ -34,7 +34,10 @@ from dockerflow_wsgi.doctor.subject import Subject
 from dockerflow_wsgi.flask import Dockerflow
 
 # psycopg complains of each connection that a fault broke while it was being opened.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("nothing_is_left_to_the_next_test"),
+]
 
 SHORT_S = 1.5  # for what hangs
 WRONG = "wr0ng-4b1d"
@@ -188,7 +191,8 @@ def test_a_postgresql_that_is_stopped_accepts_and_does_not_answer():
 def test_a_redis_where_postgresql_is_expected_is_told(redis_url):
     """It is the wrong service on that port."""
     port = make_url(redis_url).port
-    finding = look_at_database(f"postgresql+psycopg://ada:{WRONG}@127.0.0.1:{port}/x", SHORT_S)
+    url = f"postgresql+psycopg://ada:{WRONG}@127.0.0.1:{port}/x?connect_timeout=2"
+    finding = look_at_database(url, SHORT_S)
     assert "protocol: a Redis answers, not PostgreSQL" in finding.message
 
 
@@ -198,12 +202,14 @@ def test_a_postgresql_where_redis_is_expected_is_told(postgres_port):
     assert "protocol: a PostgreSQL answers, not Redis" in finding.message
 
 
-@pytest.mark.parametrize("scheme", ["redis", "postgresql+psycopg"])
-def test_an_http_server_where_a_service_is_expected_is_told(scheme):
+@pytest.mark.parametrize(
+    ("scheme", "query"), [("redis", ""), ("postgresql+psycopg", "?connect_timeout=2")]
+)
+def test_an_http_server_where_a_service_is_expected_is_told(scheme, query):
     """It is the wrong service on that port."""
     look_at = look_at_redis if scheme == "redis" else look_at_database
     with wsgiref_server(hello) as port:
-        finding = look_at(f"{scheme}://ada:{WRONG}@127.0.0.1:{port}/0", SHORT_S)
+        finding = look_at(f"{scheme}://ada:{WRONG}@127.0.0.1:{port}/0{query}", SHORT_S)
     assert "protocol: an HTTP server answers, not " in finding.message
     assert finding.remedy.startswith("Correct host and port")
 
