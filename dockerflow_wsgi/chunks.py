@@ -23,32 +23,39 @@ if TYPE_CHECKING:
 _END: Any = object()
 
 
-def watch_chunks(chunks: Iterator[Any], watcher: Watcher, cell: list[str]) -> Iterator[bytes]:
-    """Pass on what the app yields.
+def watch_chunks(body: Any, watcher: Watcher, cell: list[str]) -> Iterator[bytes]:
+    """Pass on what the app returned.
 
     Args:
-        chunks: The app's iterator.
+        body: What the app returned.
         watcher: Is told of what the app raises.
         cell: The request ID, in the list that `request_id.current` holds.
 
     Returns:
         An iterator over the chunks as they are.
+
+    Raises:
+        Exception: Whatever the app raised when its body was asked for an iterator.
     """
-    if type(chunks) is ClosingIterator and _is_around_a_generator(chunks):
-        return _generate(chunks, watcher, cell)
-    return Chunks(chunks, watcher, cell)
-
-
-def _is_around_a_generator(chunks: ClosingIterator) -> bool:
-    try:
-        return type(chunks._next.args[0]) is GeneratorType  # type: ignore[attr-defined]  # noqa: SLF001
-    except (AttributeError, LookupError):
-        return False  # a Werkzeug that keeps it elsewhere
+    kind = type(body)
+    if kind is list:
+        return _generate(iter(body), watcher, cell)
+    if kind is ClosingIterator:
+        try:
+            iterator = body._next.args[0]  # noqa: SLF001
+        except (AttributeError, LookupError):
+            iterator = None  # a Werkzeug that keeps it elsewhere
+        if type(iterator) is GeneratorType:
+            return _generate(iterator, watcher, cell)
+    if get_current() is not cell:
+        set_current(cell)
+    return Chunks(iter(body), watcher, cell)
 
 
 def _generate(chunks: Iterator[Any], watcher: Watcher, cell: list[str]) -> Iterator[bytes]:
-    # For responses of Werkzeug's: takes 1 us less of a request to Flask than Chunks. It is at its
-    # end when it has raised, and keeps a chunk that is out; so does the generator inside.
+    # For lists and the generators of Werkzeug's responses: takes 2 us less of a request to Flask
+    # than Chunks around Werkzeug's iterator. It is at its end when it has raised, and keeps a chunk
+    # that is out; so do they.
     while True:
         if get_current() is not cell:
             set_current(cell)

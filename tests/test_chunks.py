@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import weakref
+from types import GeneratorType
 
 import pytest
+from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 from wsgi import Server, make_environ
 
@@ -83,6 +85,21 @@ def test_chunks_of_interleaved_bodies_know_their_request(kind):
     iterators = [iter(serve(kind(chunks()), HTTP_X_REQUEST_ID=rid)) for rid in "abc"]
     seen = [[next(iterator) for iterator in iterators] for _ in range(3)]
     assert seen == [["a", "b", "c"]] * 3
+
+
+def test_a_body_that_is_asked_for_its_iterator_knows_its_request():
+    """Also after another request has come."""
+
+    class Asked:
+        def __iter__(self):
+            asked.append(get_request_id())
+            return iter(())
+
+    asked = []
+    bodies = [serve(Asked(), HTTP_X_REQUEST_ID=rid) for rid in "ab"]
+    for body in bodies:
+        assert list(body) == []
+    assert asked == ["a", "b"]
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("broken")])
@@ -167,6 +184,84 @@ def test_a_chunk_that_the_server_drops_is_freed(kind):
     iterator = iter(serve(kind(chunks())))
     next(iterator)
     assert freed[0]() is None
+
+
+def respond(response, **keys):
+    """Return the body that a response of Werkzeug's gives an app to return."""
+    return response(make_environ(**keys), Server().start_response)
+
+
+@pytest.mark.parametrize("parts", [[], [b"a"], ["ä"], [b"a", "b"], ["a", b"b"]])
+def test_a_response_of_werkzeug_is_passed_on_as_it_is(summaries, parts):
+    """Whatever Werkzeug has to do for it."""
+    result = serve(respond(Response(parts)))
+    assert list(result) == [part if type(part) is bytes else part.encode() for part in parts]
+    result.close()
+    assert [record.levelname for record in summaries] == ["INFO"]
+
+
+def test_a_response_of_werkzeug_is_passed_on_without_detours():
+    """Werkzeug's generator is asked itself, and not by way of Werkzeug's iterator."""
+    assert isinstance(iter(serve(respond(Response(b"a")))), GeneratorType)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_response_of_werkzeug_is_closed_once(method):
+    """By the server alone, although a middleware around it may close what it iterates."""
+    closed = []
+    response = Response(b"a")
+    response.call_on_close(lambda: closed.append(get_request_id()))
+    result = serve(respond(response, method=method), HTTP_X_REQUEST_ID="r")
+
+    def pass_on():
+        yield from result
+
+    passed = pass_on()
+    next(passed, None)
+    passed.close()
+    assert closed == []
+    result.close()
+    result.close()
+    assert closed == ["r"]
+
+
+class Late(Response):
+    """A response that makes its body when it is asked for it."""
+
+    def iter_encoded(self):
+        """Make the body, in place of what it was given."""
+        return late()
+
+
+def late():
+    """Make chunks, the last of which fails."""
+    yield get_request_id().encode()
+    raise ValueError("broken")
+
+
+@pytest.mark.parametrize("make", [lambda: Response(late()), lambda: Late(b"a")])
+def test_a_response_of_werkzeug_that_makes_its_body_late_is_watched(summaries, make):
+    """The request is known then, and what is raised is in the summary."""
+    result = serve(respond(make()), HTTP_X_REQUEST_ID="r")
+    iterator = iter(result)
+    other = serve([b"another request"])
+    assert next(iterator) == b"r"
+    with pytest.raises(ValueError, match="broken"):
+        next(iterator)
+    result.close()
+    other.close()
+    assert [record.getMessage() for record in summaries] == ["broken", ""]
+
+
+@pytest.mark.parametrize("parts", [["\ud800"], [b"a", "\ud800"]])
+def test_a_part_that_werkzeug_cannot_encode_is_in_the_summary(summaries, parts):
+    """Half of a surrogate pair, which no UTF-8 has; found late where the length is told."""
+    response = Response(parts, headers={"Content-Length": "1"})
+    result = serve(respond(response))
+    with pytest.raises(UnicodeEncodeError):
+        list(result)
+    result.close()
+    assert [record.levelname for record in summaries] == ["ERROR"]
 
 
 def test_a_werkzeug_that_keeps_its_iterator_elsewhere_is_served():

@@ -13,6 +13,8 @@ from wsgiref.validate import validator
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import ClosingIterator
 from wsgi import Server, hello, make_environ, request
 
 from dockerflow_wsgi import CheckRegistry, DockerflowMiddleware, checks, get_request_id
@@ -651,7 +653,12 @@ def test_interleaved_responses_on_one_thread_keep_their_ids():
     assert get_request_id() is None
 
 
-@pytest.mark.parametrize("make", [list, iter, tuple])
+def flask_body(chunks):
+    """Make the body that Flask and Werkzeug return."""
+    return Response(chunks)(make_environ(), Server().start_response)
+
+
+@pytest.mark.parametrize("make", [list, iter, tuple, flask_body])
 @pytest.mark.parametrize("count", [1, 3])
 def test_code_around_a_body_sees_its_request(make, count):
     """As an outer middleware or a server that logs between the chunks of interleaved bodies."""
@@ -680,7 +687,29 @@ def test_code_around_a_body_sees_its_request(make, count):
     other.close()
 
 
-def test_a_chunk_is_not_kept_while_the_next_is_made():
+@pytest.mark.parametrize("make", [list, iter, tuple, flask_body])
+def test_code_around_interleaved_bodies_sees_its_request_at_their_end(make):
+    """Also where all bodies were begun before, as on uWSGI's asynchronous cores."""
+
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        return make([b"chunk"])
+
+    wrapped = DockerflowMiddleware(app)
+    bodies = {
+        rid: wrapped(make_environ(HTTP_X_REQUEST_ID=rid), lambda *_: None) for rid in ("a", "b")
+    }
+    iterators = {rid: iter(body) for rid, body in bodies.items()}
+    for expected in (b"chunk", None):
+        for rid, iterator in iterators.items():
+            assert next(iterator, None) == expected
+            assert get_request_id() == rid
+    for body in bodies.values():
+        body.close()
+
+
+@pytest.mark.parametrize("kind", [iter, ClosingIterator])
+def test_a_chunk_is_not_kept_while_the_next_is_made(kind):
     """A server that drops it has its memory back."""
 
     class Chunk(bytearray):
@@ -698,7 +727,7 @@ def test_a_chunk_is_not_kept_while_the_next_is_made():
             yield held.pop()
 
     references = []
-    wrapped = DockerflowMiddleware(app_returning(chunks()))
+    wrapped = DockerflowMiddleware(app_returning(kind(chunks())))
     body = wrapped(make_environ(), lambda *_: None)
     iterator = iter(body)
     for _ in range(3):
