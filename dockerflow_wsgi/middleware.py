@@ -170,9 +170,14 @@ class DockerflowMiddleware(RegistersChecks):
         environ[SUMMARY_KEY] = {}
         if type(environ.get(FILE_WRAPPER_KEY)) is not type:  # with most servers it is a class
             expect_file(environ)
-        is_probe = endpoint is not None
         exchange = Exchange(  # by position: names would take 0.15 us
-            environ, start_response, path, request_id, is_probe, self._echo, self._log_summary
+            environ,
+            start_response,
+            path,
+            request_id,
+            endpoint is not None,
+            self._echo,
+            self._log_summary,
         )
         try:
             iterable = app(environ, exchange.start_response)
