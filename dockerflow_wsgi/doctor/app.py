@@ -144,7 +144,8 @@ def _check_middleware(loaded: Loaded) -> Finding:
     count = len(loaded.middlewares)
     if not count:
         text = f"there is no DockerflowMiddleware around {name_of(loaded.app)}, nor within it"
-        return failed(text, "Wrap the app: application = DockerflowMiddleware(application)")
+        name = "app.wsgi_app" if hasattr(type(loaded.app), "wsgi_app") else "application"
+        return failed(text, f"Wrap the app: {name} = DockerflowMiddleware({name})")
     if loaded.is_registry:
         return passed("serve makes one of the registry", found=count)
     text = f"DockerflowMiddleware around {name_of(loaded.middlewares[0].app)}"
@@ -173,5 +174,5 @@ def _value(name: str, value: Any) -> Any:
     if name == "heartbeat_failed_level":
         return level_to_text(value)
     if isinstance(value, tuple):
-        return ",".join(map(text_of, value))
+        return (" or " if name == "version_path" else ",").join(map(text_of, value))
     return name_of(value) if callable(value) else value

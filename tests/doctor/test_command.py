@@ -148,7 +148,24 @@ def test_an_app_without_a_middleware_is_told(doctor):
     """What looks at one is not red."""
     done = doctor("app:app", "--json")
     assert done.red == ["middleware"]
-    assert "Wrap the app" in done["middleware"]["remedy"]
+    told = done["middleware"]["remedy"]
+    assert told == "Wrap the app: application = DockerflowMiddleware(application)"
+
+
+def test_a_flask_app_without_a_middleware_is_told_how_flask_is_wrapped(doctor):
+    """In such a way that its name, and what else is the app's, stays."""
+    code = "from flask import Flask\napp = Flask(__name__)\n"
+    done = doctor("app:app", "--json", code=code)
+    assert done.red[0] == "middleware"
+    told = done["middleware"]["remedy"]
+    assert told == "Wrap the app: app.wsgi_app = DockerflowMiddleware(app.wsgi_app)"
+
+
+def test_several_version_paths_are_shown_as_such(doctor):
+    """No variable takes them in that form."""
+    code = doctor.app + "wrapped = DockerflowMiddleware(app, version_path=['.', '/nowhere'])\n"
+    done = doctor("app:wrapped", "--json", code=code)
+    assert done["settings"]["message"] == "version_path=. or /nowhere"
 
 
 def test_a_factory_is_called_with_its_arguments(doctor):
