@@ -8,6 +8,7 @@ import logging
 import threading
 
 import pytest
+from patience import PATIENCE_S
 from servers import postgres_server, redis_server
 
 from dockerflow_wsgi import request_id
@@ -35,7 +36,8 @@ def nothing_is_left_to_the_next_test():
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("dockerflow ") or thread.name == "doctor":
-            thread.join()
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive(), f"the thread {thread.name!r} hangs"
     gc.collect()
 
 
