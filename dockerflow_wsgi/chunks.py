@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from types import GeneratorType
+from functools import partial
+from types import FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from werkzeug import wsgi as werkzeug_wsgi
 from werkzeug.wsgi import ClosingIterator
 
 from .request_id import get_current, set_current
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 _END: Any = object()
 
+# What Werkzeug's iterator does for a chunk, unless a library has put something else there.
+_NEXT: Any = ClosingIterator.__next__
+if type(_NEXT) is not FunctionType or _NEXT.__code__.co_filename != werkzeug_wsgi.__file__:
+    _NEXT = None
+
 
 def watch_chunks(body: Any, watcher: Watcher, cell: list[str]) -> Iterator[bytes]:
     """Pass on what the app returned.
@@ -29,7 +36,8 @@ def watch_chunks(body: Any, watcher: Watcher, cell: list[str]) -> Iterator[bytes
     Args:
         body: What the app returned.
         watcher: Is told of what the app raises.
-        cell: The request ID, in the list that `request_id.current` holds.
+        cell: The request ID, in the list that `request_id.current` holds; empty when the response
+            is over, whose rest is of no request.
 
     Returns:
         An iterator over the chunks as they are.
@@ -40,24 +48,22 @@ def watch_chunks(body: Any, watcher: Watcher, cell: list[str]) -> Iterator[bytes
     kind = type(body)
     if kind is list:
         return _generate(iter(body), watcher, cell)
-    if kind is ClosingIterator:
-        try:
-            iterator = body._next.args[0]  # noqa: SLF001
-        except (AttributeError, LookupError):
-            iterator = None  # a Werkzeug that keeps it elsewhere
+    if kind is ClosingIterator and ClosingIterator.__next__ is _NEXT:
+        step = getattr(body, "_next", None)
+        iterator = step.args[0] if type(step) is partial and step.func is next else None
         if type(iterator) is GeneratorType:
             return _generate(iterator, watcher, cell)
-    if get_current() is not cell:
+    if get_current() is not cell and cell:
         set_current(cell)
     return Chunks(iter(body), watcher, cell)
 
 
 def _generate(chunks: Iterator[Any], watcher: Watcher, cell: list[str]) -> Iterator[bytes]:
     # For lists and the generators of Werkzeug's responses: takes 2 us less of a request to Flask
-    # than Chunks around Werkzeug's iterator. It is at its end when it has raised, and keeps a chunk
-    # that is out; so do they.
+    # than Chunks around Werkzeug's iterator. Like those generators it is at its end when it has
+    # raised, keeps a chunk that is out, and serves one thread at a time.
     while True:
-        if get_current() is not cell:
+        if get_current() is not cell and cell:
             set_current(cell)
         try:
             chunk = next(chunks, _END)
@@ -90,7 +96,7 @@ class Chunks:
         return self
 
     def __next__(self) -> bytes:
-        if get_current() is not self._cell:
+        if get_current() is not self._cell and self._cell:
             set_current(self._cell)
         try:
             chunk: bytes = next(self._chunks, _END)  # a StopIteration would take 0.2 us more

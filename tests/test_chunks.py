@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
-from types import GeneratorType
+from functools import partial
 
 import pytest
 from werkzeug.wrappers import Response
@@ -200,24 +202,56 @@ def test_a_response_of_werkzeug_is_passed_on_as_it_is(summaries, parts):
     assert [record.levelname for record in summaries] == ["INFO"]
 
 
-def test_a_response_of_werkzeug_is_passed_on_without_detours():
-    """Werkzeug's generator is asked itself, and not by way of Werkzeug's iterator."""
-    assert isinstance(iter(serve(respond(Response(b"a")))), GeneratorType)
+def test_a_generator_in_werkzeugs_iterator_is_asked_without_detours():
+    """It itself, and not by way of Werkzeug's iterator, which takes 1 us of a request to Flask."""
+
+    def chunks():
+        callers.append(sys._getframe(1).f_code)
+        yield b"a"
+
+    callers = []
+    assert list(serve(ClosingIterator(chunks()))) == [b"a"]
+    assert len(callers) == 1
+    assert ClosingIterator.__next__.__code__ not in callers
 
 
-@pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_a_response_of_werkzeug_is_closed_once(method):
+def test_a_next_that_a_library_put_into_werkzeugs_iterator_is_called(monkeypatch):
+    """As some do that take a broken connection for the end of a body."""
+    made = ClosingIterator.__next__
+    monkeypatch.setattr(ClosingIterator, "__next__", lambda self: made(self).upper())
+    assert list(serve(respond(Response(b"a")))) == [b"A"]
+
+
+PATCHED = """
+from werkzeug.wsgi import ClosingIterator
+made = ClosingIterator.__next__
+ClosingIterator.__next__ = lambda self: made(self).upper()
+from dockerflow_wsgi import DockerflowMiddleware
+body = ClosingIterator(chunk for chunk in (b"a", b"b"))
+wrapped = DockerflowMiddleware(lambda environ, start_response: body)
+print(list(wrapped({}, print)))
+"""
+
+
+def test_a_next_that_a_library_put_there_before_us_is_called():
+    """As do those that start with the interpreter."""
+    command = [sys.executable, "-c", PATCHED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[b'A', b'B']\n", "")
+
+
+def test_a_response_of_werkzeug_is_closed_once():
     """By the server alone, although a middleware around it may close what it iterates."""
     closed = []
     response = Response(b"a")
     response.call_on_close(lambda: closed.append(get_request_id()))
-    result = serve(respond(response, method=method), HTTP_X_REQUEST_ID="r")
+    result = serve(respond(response), HTTP_X_REQUEST_ID="r")
 
     def pass_on():
         yield from result
 
     passed = pass_on()
-    next(passed, None)
+    next(passed)
     passed.close()
     assert closed == []
     result.close()
@@ -264,8 +298,38 @@ def test_a_part_that_werkzeug_cannot_encode_is_in_the_summary(summaries, parts):
     assert [record.levelname for record in summaries] == ["ERROR"]
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda chunks: chunks.__next__, [b"a", b"b"]),
+        (lambda chunks: partial(lambda chunks: next(chunks).upper(), chunks), [b"A", b"B"]),
+    ],
+)
+def test_what_werkzeugs_iterator_does_for_a_chunk_is_done(make, expected):
+    """Whatever a later Werkzeug, or a library, has it call."""
+    body = ClosingIterator(())
+    body._next = make(chunk for chunk in (b"a", b"b"))
+    assert list(serve(body)) == expected
+
+
 def test_a_werkzeug_that_keeps_its_iterator_elsewhere_is_served():
-    """Whatever the names of its parts."""
-    body = ClosingIterator(chunk for chunk in (b"a", b"b"))
-    body._next = body._next.args[0].__next__
-    assert list(serve(body)) == [b"a", b"b"]
+    """Whatever the name is then."""
+    body = ClosingIterator(())
+    del body._next
+    iterator = iter(serve(body))
+    body._next = iter([b"a"]).__next__
+    assert list(iterator) == [b"a"]
+
+
+@pytest.mark.parametrize("make", [list, iter, tuple, ClosingIterator])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_what_is_read_of_a_body_that_is_over_takes_no_request_its_id(make, count, is_begun):
+    """As a test client does that an app asks another one with."""
+    result = serve(make(iter([b"x"] * count)), HTTP_X_REQUEST_ID="inner")
+    iterator = iter(result) if is_begun else None
+    result.close()
+    outer = serve([b""], HTTP_X_REQUEST_ID="outer")
+    seen = [get_request_id() for _chunk in iterator or result]
+    assert [*seen, get_request_id()] == ["outer"] * (count + 1)
+    outer.close()
