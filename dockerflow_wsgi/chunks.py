@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from types import FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +47,12 @@ def watch_chunks(body: Any, watcher: Watcher, cell: list[str]) -> Iterator[bytes
     kind = type(body)
     if kind is list:
         return _generate(iter(body), watcher, cell)
-    if kind is ClosingIterator and ClosingIterator.__next__ is _NEXT:
-        step = getattr(body, "_next", None)
-        iterator = step.args[0] if type(step) is partial and step.func is next else None
+    if kind is ClosingIterator and kind.__next__ is _NEXT:
+        try:
+            step = body._next  # noqa: SLF001
+            iterator = step.args[0] if step.func is next else None
+        except AttributeError:
+            iterator = None  # a Werkzeug that keeps it elsewhere
         if type(iterator) is GeneratorType:
             return _generate(iterator, watcher, cell)
     if get_current() is not cell and cell:

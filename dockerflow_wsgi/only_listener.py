@@ -62,8 +62,7 @@ def find_only_listener(logger: Logger, level: int) -> Listener | None:
         return None
     # One by one: a loop over them takes 0.8 us more.
     is_as_imported = (
-        _was_as_made
-        and logging._logRecordFactory is LogRecord  # type: ignore[attr-defined]  # noqa: SLF001
+        logging._logRecordFactory is _FACTORY  # type: ignore[attr-defined]  # noqa: SLF001
         and MozlogFormatter.format is _FORMAT
         and MozlogFormatter.convert_record is _CONVERT
         and LogRecord.__init__ is _INIT
@@ -135,3 +134,4 @@ _was_as_made = logging.getLogRecordFactory() is LogRecord and all(
     type(function) is FunctionType and function.__code__.co_filename == _FILE
     for function in _OF_LOGGING
 )
+_FACTORY = LogRecord if _was_as_made else None  # none is ever None
