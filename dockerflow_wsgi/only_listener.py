@@ -134,4 +134,4 @@ _was_as_made = logging.getLogRecordFactory() is LogRecord and all(
     type(function) is FunctionType and function.__code__.co_filename == _FILE
     for function in _OF_LOGGING
 )
-_FACTORY = LogRecord if _was_as_made else None  # none is ever None
+_FACTORY = LogRecord if _was_as_made else None  # no factory is None: none is as made then
