@@ -5,13 +5,19 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import signal
 import threading
 
 import pytest
-from patience import PATIENCE_S
 from servers import postgres_server, redis_server
+from waiting import TIMEOUT_S
 
 from dockerflow_wsgi import request_id
+
+
+def pytest_configure():
+    """Let programs under test end by SIGINT: a background job starts with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +42,7 @@ def nothing_is_left_to_the_next_test():
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("dockerflow ") or thread.name == "doctor":
-            thread.join(PATIENCE_S)
+            thread.join(TIMEOUT_S)
             assert not thread.is_alive(), f"the thread {thread.name!r} hangs"
     gc.collect()
 

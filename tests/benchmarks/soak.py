@@ -65,9 +65,9 @@ class Soak:
 
     def break_everything(self):
         """Cause each fault, see that it is told, and mend it."""
-        self.server.signal(signal.SIGSTOP)
+        self.server.send_signal(signal.SIGSTOP)
         self.expect(b'"check_redis_connected": "error"')
-        self.server.signal(signal.SIGCONT)
+        self.server.send_signal(signal.SIGCONT)
         held = [self.engine.connect(), self.engine.connect()]
         self.expect(b"pool is exhausted")
         for connection in held:

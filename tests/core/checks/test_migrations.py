@@ -1,0 +1,234 @@
+"""The migrations check, with real Alembic scripts."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import alembic.command
+import pytest
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import QueuePool
+from wsgi import hello, request
+
+from dockerflow_wsgi import DockerflowMiddleware, checks
+from dockerflow_wsgi.checks import check_migrations_applied
+
+ENV = """
+from alembic import context
+config = context.config
+with config.attributes["engine"].connect() as connection:
+    context.configure(
+        connection,
+        version_table=config.get_main_option("version_table") or "alembic_version",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+REVISION = """
+import sqlalchemy as sa
+from alembic import op
+revision = {revision!r}
+down_revision = {down!r}
+def upgrade():
+    op.create_table("t_{revision}", sa.Column("id", sa.Integer))
+def downgrade():
+    op.drop_table("t_{revision}")
+"""
+
+
+def revise(scripts, revision, down):
+    """Write a revision script."""
+    (scripts / "versions" / f"{revision}.py").write_text(
+        REVISION.format(revision=revision, down=down)
+    )
+
+
+def make_config(scripts, engine):
+    """Make an Alembic config."""
+    config = Config()
+    config.set_main_option("script_location", str(scripts))
+    config.attributes["engine"] = engine
+    return config
+
+
+class TestMigrationsCheck:
+    """The check compares the scripts with the database's revision."""
+
+    @pytest.fixture
+    def engine(self, tmp_path):
+        """Make an engine for an empty database."""
+        url, options = f"sqlite:///{tmp_path / 'db'}", {"check_same_thread": False}
+        engine = create_engine(url, poolclass=QueuePool, connect_args=options)
+        yield engine
+        engine.dispose()
+
+    @pytest.fixture
+    def scripts(self, tmp_path):
+        """Make a directory for migration scripts."""
+        directory = tmp_path / "migrations"
+        (directory / "versions").mkdir(parents=True)
+        (directory / "env.py").write_text(ENV)
+        return directory
+
+    @pytest.fixture
+    def config(self, scripts, engine):
+        """Make an Alembic config for two revisions, each on top of the one before."""
+        revise(scripts, "aaaa", None)
+        revise(scripts, "bbbb", "aaaa")
+        return make_config(scripts, engine)
+
+    def test_an_up_to_date_database_is_fine(self, config, engine, listen):
+        """No message, and no line in the log."""
+        alembic.command.upgrade(config, "head")
+        log = listen(None)
+        assert check_migrations_applied(config, engine) == []
+        assert engine.pool.checkedout() == 0
+        assert [record.name for record in log if record.levelno >= 20] == []
+
+    def test_unapplied_migrations_are_w001(self, config, engine):
+        """The pending head is named; so it is without any version table."""
+        (message,) = check_migrations_applied(config, engine)
+        expected = checks.Warning("Unapplied migrations found: bbbb", id="dockerflow.health.W001")
+        assert message == expected
+        alembic.command.upgrade(config, "aaaa")
+        assert check_migrations_applied(config, engine) == [expected]
+
+    def test_every_pending_head_is_named(self, scripts, config, engine):
+        """Of several branches, those that the database lacks."""
+        revise(scripts, "cccc", "aaaa")
+        revise(scripts, "dddd", None)
+        alembic.command.upgrade(config, "bbbb")
+        (message,) = check_migrations_applied(config, engine)
+        assert message.msg == "Unapplied migrations found: cccc, dddd"
+        alembic.command.upgrade(make_config(scripts, engine), "heads")
+        assert check_migrations_applied(config, engine) == []
+
+    @pytest.mark.parametrize("revision", ["ffff", "aa"])
+    def test_a_revision_that_the_code_lacks_is_w002(self, config, engine, revision):
+        """A later release migrated; "aa" is none, though a script's name starts so."""
+        alembic.command.upgrade(config, "head")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+        (message,) = check_migrations_applied(config, engine)
+        assert message.id == "dockerflow.health.W002"
+        assert message.level == checks.WARNING
+        assert message.msg.endswith(f"does not have: {revision}")
+
+    def test_a_database_that_cannot_be_asked_is_i001(self, config, tmp_path):
+        """It is the database check's business to be alarmed."""
+        unreachable = create_engine(f"sqlite:///{tmp_path / 'no' / 'db'}")
+        (message,) = check_migrations_applied(config, unreachable)
+        assert message.id == "dockerflow.health.I001"
+        assert message.level == checks.INFO
+
+    def test_a_missing_script_directory_is_e011(self, tmp_path, engine):
+        """The text names the directory."""
+        (message,) = check_migrations_applied(make_config(tmp_path / "nowhere", engine), engine)
+        assert message.id == "dockerflow.health.E011"
+        assert message.level == checks.ERROR
+        assert "nowhere" in message.msg
+
+    def test_a_missing_config_file_is_e011(self, engine):
+        """Alembic does not complain before it is asked."""
+        (message,) = check_migrations_applied(Config("/no/such/alembic.ini"), engine)
+        assert message.id == "dockerflow.health.E011"
+
+    def test_a_broken_revision_file_is_e011_until_it_is_mended(self, scripts, config, engine):
+        """The scripts are code, and may be broken; that is not remembered."""
+        broken = scripts / "versions" / "cccc.py"
+        broken.write_text("this is no Python")
+        (message,) = check_migrations_applied(config, engine)
+        assert message.id == "dockerflow.health.E011"
+        assert "SyntaxError" in message.msg
+        broken.unlink()
+        assert check_migrations_applied(config, engine)[0].id == "dockerflow.health.W001"
+
+    def test_the_scripts_are_read_once(self, scripts, config, engine):
+        """Not for each heartbeat: a file that comes later is the next process's."""
+        alembic.command.upgrade(config, "head")
+        assert check_migrations_applied(config, engine) == []
+        revise(scripts, "cccc", "bbbb")
+        assert check_migrations_applied(config, engine) == []
+
+    def test_a_branch_that_another_one_depends_on_is_not_pending(self, scripts, config, engine):
+        """Alembic does not keep it beside the one that implies it."""
+        revise(scripts, "cccc", "aaaa")
+        path = scripts / "versions" / "cccc.py"
+        path.write_text(path.read_text() + '\ndepends_on = "bbbb"\n')
+        alembic.command.upgrade(config, "heads")
+        assert check_migrations_applied(config, engine) == []
+
+    def test_a_thousand_revisions_cost_nothing_after_the_first_time(self, scripts, engine):
+        """The first heartbeat reads them; a later one takes next to no time of the processor."""
+        for number in range(1000):
+            revise(scripts, f"r{number:04}", f"r{number - 1:04}" if number else None)
+        config = make_config(scripts, engine)
+        assert (
+            check_migrations_applied(config, engine)[0].msg == "Unapplied migrations found: r0999"
+        )
+        started_s = time.process_time()
+        for _ in range(10):
+            check_migrations_applied(config, engine)
+        assert (time.process_time() - started_s) / 10 < 0.05
+
+    def test_the_configs_own_url_is_asked_without_a_db(self, config, engine):
+        """``sqlalchemy.url``, as in alembic.ini."""
+        url = engine.url.render_as_string(hide_password=False)
+        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+        assert check_migrations_applied(config)[0].id == "dockerflow.health.W001"
+        alembic.command.upgrade(config, "head")
+        assert check_migrations_applied(config) == []
+
+    @pytest.mark.parametrize("url", [None, "no url", "nosuchdatabase://x"])
+    def test_a_config_without_a_usable_url_is_e011(self, config, url):
+        """The text says what to do."""
+        if url:
+            config.set_main_option("sqlalchemy.url", url)
+        (message,) = check_migrations_applied(config)
+        assert message.id == "dockerflow.health.E011"
+        if url is None:
+            assert "set it, or pass db" in message.msg
+
+    def test_another_version_table_can_be_configured(self, config, engine):
+        """In the config's main section."""
+        config.set_main_option("version_table", "applied")
+        alembic.command.upgrade(config, "head")
+        assert check_migrations_applied(config, engine) == []
+        config.set_main_option("version_table", "alembic_version")
+        assert check_migrations_applied(config, engine)[0].id == "dockerflow.health.W001"
+
+    def test_another_schema_of_the_version_table_can_be_configured(self, config, engine):
+        """In the config's main section too."""
+        schema = "acme" if engine.dialect.name == "postgresql" else "main"
+        with engine.begin() as connection:
+            if schema == "acme":
+                connection.execute(text("CREATE SCHEMA acme"))
+            connection.execute(text(f"CREATE TABLE {schema}.alembic_version (version_num text)"))
+            connection.execute(text(f"INSERT INTO {schema}.alembic_version VALUES ('bbbb')"))
+        config.set_main_option("version_table_schema", schema)
+        assert check_migrations_applied(config, engine) == []
+
+    def test_the_middleware_asks_its_database_for_the_migrations(self, config, engine):
+        """Given as ``migrate``, through the engine given as ``db``."""
+        app = DockerflowMiddleware(hello, db=engine, migrate=config)
+        shown = json.loads(request(app, "/__heartbeat__").body)
+        assert shown["checks"]["check_migrations_applied"] == "warning"
+        alembic.command.upgrade(config, "head")
+        assert json.loads(request(app, "/__heartbeat__").body)["status"] == "ok"
+
+    def test_an_exhausted_pool_is_i001(self, config, tmp_path):
+        """It is given up in time to say so, long before the pool gives up by itself."""
+        url = f"sqlite:///{tmp_path / 'db'}"
+        options = {"connect_args": {"check_same_thread": False}, "pool_timeout": 600}
+        engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, **options)
+        app = DockerflowMiddleware(hello, check_timeout=1)
+        app.init_check(check_migrations_applied, config, db=engine)
+        with engine.connect():
+            told = json.loads(request(app, "/__heartbeat__").body)
+        engine.dispose()
+        ((name, text),) = told["details"]["check_migrations_applied"]["messages"].items()
+        assert name == "dockerflow.health.I001"
+        assert text.startswith("The database cannot be asked for its migrations: Pool size: 1")

@@ -1,0 +1,733 @@
+"""Running checks: all at once, within the deadline, whatever they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+from waiting import TIMEOUT_S
+
+from dockerflow_wsgi import CheckRegistry, checks, get_request_id
+from dockerflow_wsgi.checks.deadline import seconds_left
+from dockerflow_wsgi.checks.runner import CheckRunner
+from dockerflow_wsgi.request_id import current
+
+DEADLINE_S = 0.2
+
+
+@pytest.fixture
+def registry():
+    """Make a registry."""
+    return CheckRegistry()
+
+
+def make_runner(registry, timeout_s=TIMEOUT_S, **options):
+    """Make a runner."""
+    return CheckRunner(
+        registry,
+        **{
+            "timeout_s": timeout_s,
+            "ttl_s": 0,
+            "failed_level": 30,
+            "silenced": (),
+            "on_report": None,
+            **options,
+        },
+    )
+
+
+def run(*functions, **options):
+    """Run checks once, and return the result of the first."""
+    registry = CheckRegistry()
+    for number, function in enumerate(functions):
+        registry.check(function, name=f"check_{number}")
+    return make_runner(registry, **options).report().results[0]
+
+
+@pytest.fixture
+def check_threads():
+    """Return a function that returns the threads that run this test's checks and hooks."""
+    others = threading.enumerate()
+
+    def find():
+        ours = [thread for thread in threading.enumerate() if thread not in others]
+        return [thread for thread in ours if thread.name.startswith("dockerflow ")]
+
+    return find
+
+
+@pytest.fixture
+def hanging(registry, check_threads):
+    """Register a check that hangs until the test is over, and counts its calls."""
+    release = threading.Event()
+    calls = []
+
+    @registry.check
+    def hangs():
+        calls.append(1)
+        release.wait(TIMEOUT_S)
+        return checks.Info("awake", id="a.I1")
+
+    hangs.calls = calls
+    hangs.release = release
+    yield hangs
+    release.set()
+    for thread in check_threads():
+        thread.join()
+
+
+W1 = checks.Warning("one", id="a.W1")
+W2 = checks.Warning("two", id="a.W2")
+
+
+async def a_coroutine():
+    """Wait a little, as an async check does."""
+    await asyncio.sleep(0)
+    return [W1]
+
+
+async def an_async_generator():
+    """Find two things, one after the other."""
+    yield W1
+    await asyncio.sleep(0)
+    yield W2
+
+
+def a_generator():
+    """Find two things."""
+    yield W1
+    yield W2
+
+
+@pytest.mark.parametrize(
+    ("check", "messages"),
+    [
+        (lambda: [W1, W2], (W1, W2)),
+        (lambda: (W1,), (W1,)),
+        (lambda: {W1}, (W1,)),
+        (lambda: [], ()),
+        (lambda: None, ()),
+        (lambda: W1, (W1,)),
+        (a_generator, (W1, W2)),
+        (a_coroutine, (W1,)),
+        (an_async_generator, (W1, W2)),
+    ],
+)
+@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+def test_each_form_of_a_result_is_accepted(check, messages, timeout_s):
+    """A list, any iterable, one message alone, nothing; plain or async; threaded or in line."""
+    result = run(check, timeout_s=timeout_s)
+    assert result.messages == messages
+    assert result.duration_s >= 0
+
+
+@pytest.mark.parametrize("error", [ValueError("lost"), SystemExit("lost")])
+@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+def test_a_check_that_raises_is_an_error(listen, error, timeout_s):
+    """E001 names class and text; the traceback goes to the log."""
+    log = listen("dockerflow_wsgi.checks")
+
+    def fails():
+        raise error
+
+    (message,) = run(fails, timeout_s=timeout_s).messages
+    assert message == checks.Error(f"{type(error).__name__}: lost", id="dockerflow.checks.E001")
+    assert log[0].getMessage() == f"dockerflow.checks.E001: {type(error).__name__}: lost"
+    assert log[0].levelno == logging.ERROR
+    assert "in fails" in log[0].exc_text
+
+
+def test_a_check_on_a_thread_of_its_own_may_raise_anything():
+    """Even what would end the process elsewhere."""
+
+    def fails():
+        raise KeyboardInterrupt
+
+    (message,) = run(fails).messages
+    assert message.msg == "KeyboardInterrupt: KeyboardInterrupt"
+
+
+def test_in_line_the_servers_own_signals_pass():
+    """A worker that is told to stop stops."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, timeout_s=None)
+
+
+def test_a_generator_that_raises_half_way_keeps_what_it_found():
+    """Nothing is lost."""
+
+    def fails():
+        yield W1
+        raise ValueError("lost")
+
+    result = run(fails)
+    assert [message.id for message in result.messages] == ["a.W1", "dockerflow.checks.E001"]
+
+
+class Unshowable:
+    """An object whose ``__repr__`` raises."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("returned", "shown"),
+    [
+        ("all is well", "'all is well' (str)"),
+        (True, "True (bool)"),
+        ({"status": "ok"}, "{'status': 'ok'} (dict)"),
+        ([W1, 5], "5 (int)"),
+        (b"x", "b'x' (bytes)"),
+        (["redis://:pw@h"], "'redis://:***@h' (str)"),
+        (Unshowable(), "a Unshowable that cannot be shown"),
+        ("x" * 1000, "'" + "x" * 199 + "... (str)"),
+    ],
+)
+def test_what_is_no_message_is_an_error(returned, shown):
+    """E003 says what was returned, and what would be right; good messages beside it stay."""
+    message = run(lambda: returned).messages[-1]
+    assert message.id == "dockerflow.checks.E003"
+    assert message.level == checks.ERROR
+    assert message.msg.startswith(f"The check returned {shown}, which is no CheckMessage: return")
+
+
+def test_texts_are_masked_and_made_text():
+    """Whatever objects a check puts into its messages."""
+    found = run(lambda: checks.Error(OSError("redis://:pw@h"), hint=5, id=7)).messages[0]
+    assert (found.msg, found.hint, found.id) == ("redis://:***@h", "5", "7")
+
+
+def test_a_message_class_of_ones_own_is_accepted():
+    """With an ``__init__`` of its own."""
+
+    class Full(checks.Critical):
+        def __init__(self, disk):
+            super().__init__(f"{disk} is full", id="a.C1")
+
+    (message,) = run(lambda: Full("/dev/sda")).messages
+    assert (message.msg, message.level) == ("/dev/sda is full", 50)
+
+
+def test_checks_run_all_at_once():
+    """All of them must be under way together before any goes on."""
+    together = threading.Barrier(5, timeout=TIMEOUT_S)
+    result = run(*[lambda: [together.wait()][1:]] * 5)
+    assert result.messages == ()
+
+
+def test_a_hanging_check_is_answered_at_the_deadline(registry, hanging, check_threads):
+    """E002, again and again, with one thread in all; then it recovers by itself."""
+    registry.check(list, name="fine")
+    runner = make_runner(registry, timeout_s=DEADLINE_S)
+    first = runner.report()
+    assert first.checks == {"hangs": "error", "fine": "ok"}
+    assert first.results[0].messages[0].id == "dockerflow.checks.E002"
+    assert "not done after 0.2 s" in first.results[0].messages[0].msg
+    assert DEADLINE_S / 2 < first.results[0].duration_s < TIMEOUT_S
+    for _ in range(3):
+        again = runner.report().results[0].messages[0]
+        assert "still running since " in again.msg
+    assert hanging.calls == [1]
+    assert [thread.name for thread in check_threads()] == ["dockerflow hangs"]
+    hanging.release.set()
+    while runner.report().status == "error":
+        pass
+    assert runner.report().results[0].messages[0].id == "a.I1"
+
+
+def test_the_heartbeat_takes_as_long_as_the_slowest_check(registry):
+    """Twenty checks of 200 ms take little more than one: far less than one after the other."""
+    for number in range(20):
+        registry.check(lambda: time.sleep(0.2), name=f"slow_{number}")  # the check's own work
+    started_s = time.monotonic()
+    report = make_runner(registry).report()
+    assert report.status == "ok"
+    assert 0.2 <= time.monotonic() - started_s < 2
+
+
+def test_simultaneous_heartbeats_share_a_run(registry):
+    """However many probers ask, a check runs at most once at a time."""
+    running = []
+    overlaps = []
+
+    @registry.check
+    def slow():
+        running.append(1)
+        overlaps.append(len(running))
+        time.sleep(0.3)  # the check's own work
+        running.pop()
+
+    told = []
+    runner = make_runner(registry, on_report=told.append)
+    together = threading.Barrier(200, timeout=TIMEOUT_S)
+
+    def probe(_number):
+        together.wait()  # however long the threads take to start on a busy machine
+        return runner.report()
+
+    with ThreadPoolExecutor(200) as pool:
+        reports = list(pool.map(probe, range(200)))
+    assert {report.status for report in reports} == {"ok"}
+    assert max(overlaps) == 1
+    assert len(overlaps) < 10
+    assert len(told) == 200, "a hook that many call at once was taken for one that hangs"
+
+
+def test_middlewares_that_share_a_registry_share_runs(registry, hanging):
+    """The check is the registry's, whoever asks."""
+    for _ in range(2):
+        make_runner(registry, timeout_s=DEADLINE_S).report()
+    assert hanging.calls == [1]
+
+
+def test_a_check_that_asks_for_the_heartbeat_does_not_wait_for_itself(registry):
+    """In line that would be for ever."""
+    runner = make_runner(registry, timeout_s=None)
+    inner = []
+
+    @registry.check
+    def asks():
+        inner.append(runner.report())
+
+    assert runner.report().status == "ok"
+    assert inner[0].results[0].messages[0].id == "dockerflow.checks.E002"
+
+
+def test_in_line_checks_run_one_after_the_other_on_the_same_thread(registry):
+    """Without a deadline there is no need of a thread."""
+    seen = []
+    registry.check(lambda: seen.append(threading.get_ident()), name="one")
+    registry.check(lambda: seen.append(threading.get_ident()), name="two")
+    make_runner(registry, timeout_s=None).report()
+    assert seen == [threading.get_ident()] * 2
+
+
+def test_where_no_thread_can_be_had_checks_run_in_line(registry, monkeypatch):
+    """A process at its limit of threads can still tell how it is."""
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    registry.check(lambda: W1, name="one")
+    assert make_runner(registry).report().checks == {"one": "warning"}
+
+
+def test_the_request_id_is_visible_in_a_check():
+    """So that what a check logs can be found."""
+    token = current.set(["r-1"])
+    try:
+        message = run(lambda: checks.Info(get_request_id())).messages[0]
+    finally:
+        current.reset(token)
+    assert message.msg == "r-1"
+
+
+def test_messages_are_logged_at_their_own_level(listen):
+    """As ``ID: message``, or under the check's name, which is also a field."""
+    log = listen("dockerflow_wsgi.checks")
+    run(lambda: [W1, checks.Critical("gone"), checks.Debug("seen", id="a.D1")])
+    assert [(record.levelno, record.getMessage()) for record in log] == [
+        (30, "a.W1: one"),
+        (50, "check_0: gone"),
+        (10, "a.D1: seen"),
+    ]
+    assert {record.check for record in log} == {"check_0"}
+
+
+def test_silenced_messages_neither_count_nor_are_logged(listen):
+    """By ID, or by the check's name where a message has none."""
+    log = listen("dockerflow_wsgi.checks")
+    check = lambda: [W1, checks.Critical("gone"), checks.Info("seen", id="a.I1")]  # noqa: E731
+    result = run(check, silenced=["a.W1", "check_0"])
+    assert result.status == "info"
+    assert [record.getMessage() for record in log] == ["a.I1: seen"]
+
+
+def test_a_silenced_failure_takes_its_traceback_along(listen):
+    """A traceback without its message would be a riddle."""
+    log = listen("dockerflow_wsgi.checks")
+
+    def fails():
+        yield W1
+        raise ValueError
+
+    run(fails, silenced=["dockerflow.checks.E001"])
+    assert [record.exc_text for record in log] == [None]
+
+
+def test_messages_of_one_id_are_all_reported():
+    """The later ones are numbered."""
+    taken = checks.Info("literally", id="a.W1 #2")
+    result = run(lambda: [W1, taken, W1, W1])
+    assert list(result.keyed_messages()) == ["a.W1", "a.W1 #2", "a.W1 #3", "a.W1 #4"]
+
+
+def test_a_result_is_given_again_while_it_is_young(registry, monkeypatch):
+    """With a time to live; it always ends, whatever the wall clock does."""
+    calls = []
+    reports = []
+    registry.check(lambda: calls.append(1), name="counted")
+    runner = make_runner(registry, ttl_s=10, on_report=reports.append)
+    first = runner.report()
+    assert runner.report() is first
+    now = time.monotonic()
+    monkeypatch.setattr("dockerflow_wsgi.checks.runner.time.monotonic", lambda: now + 11)
+    assert runner.report() is not first
+    assert calls == [1, 1]
+    assert len(reports) == 2, "the hook is called for each run, not for each answer"
+
+
+def test_the_age_of_a_result_counts_from_when_it_was_asked_for(registry, monkeypatch):
+    """What a slow check found first is as old as that."""
+    clock_s = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
+
+    @registry.check
+    def slow():
+        clock_s[0] += 8
+
+    runner = make_runner(registry, timeout_s=None, ttl_s=10)
+    first = runner.report()
+    clock_s[0] += 1
+    assert runner.report() is first
+    clock_s[0] += 2
+    assert runner.report() is not first
+
+
+def test_registering_a_check_drops_the_result(registry):
+    """The next heartbeat tells of the new check."""
+    runner = make_runner(registry, ttl_s=1000)
+    assert runner.report().checks == {}
+    registry.check(list, name="new")
+    assert runner.report().checks == {"new": "ok"}
+    registry.remove("new")
+    assert runner.report().checks == {}
+
+
+def test_the_wall_clock_does_not_matter(registry, monkeypatch):
+    """It may jump by years: deadline, durations and time to live follow the monotonic clock."""
+    jumps = iter(range(0, 10**12, 10**9))
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    monkeypatch.setattr(time, "time_ns", lambda: next(jumps) * 10**9)
+    calls = []
+    registry.check(lambda: calls.append(1), name="counted")
+    runner = make_runner(registry, ttl_s=1000)
+    first = runner.report()
+    assert runner.report() is first
+    assert calls == [1]
+    assert first.results[0].duration_s < TIMEOUT_S
+
+
+@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+def test_a_check_may_remove_itself(registry, timeout_s):
+    """While it runs; its result is reported, and it is not run again."""
+
+    @registry.check
+    def once():
+        registry.remove("once")
+        return W1
+
+    runner = make_runner(registry, timeout_s)
+    assert runner.report().checks == {"once": "warning"}
+    assert runner.report().checks == {}
+
+
+def test_a_check_may_log(registry, listen):
+    """What it logs is under the prober's request."""
+    log = listen("acme")
+    registry.check(lambda: logging.getLogger("acme").warning("slow"), name="logs")
+    assert make_runner(registry).report().status == "ok"
+    assert [record.getMessage() for record in log] == ["slow"]
+
+
+def test_a_check_knows_how_long_the_heartbeat_waits(registry):
+    """Less than its deadline; without one, for as long as it takes."""
+    left = []
+    registry.check(lambda: left.append(seconds_left()), name="asks")
+    make_runner(registry, timeout_s=5).report()
+    make_runner(registry, timeout_s=None).report()
+    assert 0 < left[0] <= 5
+    assert left[1] is None
+    assert seconds_left() is None
+
+
+def test_a_check_beyond_the_deadline_has_no_time_left(registry, check_threads):
+    """None, and not less than that: it may be used as a timeout."""
+    left = []
+
+    @registry.check
+    def late():
+        time.sleep(2 * DEADLINE_S)
+        left.append(seconds_left())
+
+    make_runner(registry, timeout_s=DEADLINE_S).report()
+    for thread in check_threads():
+        thread.join()
+    assert left == [0.0]
+
+
+@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+def test_a_check_may_register_another_one(registry, timeout_s):
+    """While it runs; the new one is run by the next heartbeat."""
+
+    @registry.check
+    def registers():
+        registry.check(list, name="new")
+
+    runner = make_runner(registry, timeout_s)
+    assert runner.report().checks == {"registers": "ok"}
+    assert runner.report().checks == {"registers": "ok", "new": "ok"}
+
+
+def test_a_level_that_a_subclass_lost_is_its_classes(registry):
+    """A message class of one's own may forget to call its parent."""
+
+    @dataclass(frozen=True)
+    class Own(checks.Critical):
+        extra: str = ""
+
+        def __post_init__(self):
+            pass
+
+    assert run(lambda: Own("x")).level == checks.CRITICAL
+
+
+def test_a_huge_text_is_shortened_between_words():
+    """So that masking it does not outlast the deadline, and no half of a URL is shown."""
+    url = "redis://:s3cr3t" + "x" * 20_000 + "@h"
+    found = run(lambda: checks.Error("word " * 2000 + url)).messages[0]
+    assert found.msg.endswith(f"word... ({len('word ' * 2000 + url)} characters)")
+    assert "s3cr3t" not in found.msg
+
+
+def test_an_endless_generator_is_stopped():
+    """It would fill the memory."""
+
+    def endless():
+        while True:
+            yield W1
+
+    messages = run(endless).messages
+    assert len(messages) == 1001
+    assert "more than 1000 messages" in messages[-1].msg
+
+
+def test_a_log_handler_that_raises_does_not_fail_the_heartbeat(listen):
+    """The report is made all the same."""
+    faults = listen("dockerflow_wsgi")
+
+    class Full(logging.Handler):
+        def handle(self, record):
+            raise OSError("log disk full")
+
+    handler = Full()
+    logger = logging.getLogger("dockerflow_wsgi.checks")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        assert run(lambda: W1).status == "warning"
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+    assert "log disk full" in faults[0].exc_text
+
+
+def test_a_run_that_a_signal_kept_from_starting_is_started_by_the_next_heartbeat(
+    registry, monkeypatch
+):
+    """It must not be taken for one that is still running."""
+    start = threading.Thread.start
+
+    def interrupted(_thread):
+        raise KeyboardInterrupt
+
+    registry.check(lambda: W1, name="one")
+    registry.check(lambda: W2, name="two")
+    runner = make_runner(registry)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.report()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert runner.report().checks == {"one": "warning", "two": "warning"}
+
+
+def test_a_check_registered_again_while_it_hangs_is_not_started_again(registry, hanging):
+    """Its run goes on under the same name."""
+    runner = make_runner(registry, timeout_s=DEADLINE_S)
+    runner.report()
+    for _ in range(3):
+        registry.remove("hangs")
+        registry.check(hanging, name="hangs")
+        assert "still running" in runner.report().results[0].messages[0].msg
+    assert hanging.calls == [1]
+
+
+def test_checks_of_another_context_are_other_runs(registry, hanging):
+    """Each app's context is its own; the check runs within it."""
+    entered = []
+
+    @contextlib.contextmanager
+    def context():
+        entered.append(1)
+        yield
+
+    make_runner(registry, timeout_s=DEADLINE_S).report()
+    make_runner(registry, timeout_s=DEADLINE_S, context=context).report()
+    assert hanging.calls == [1, 1]
+    assert entered == [1]
+
+
+def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(registry):
+    """As if the check itself had raised."""
+
+    def broken():
+        raise RuntimeError("no app")
+
+    registry.check(list, name="one")
+    (result,) = make_runner(registry, context=broken).report().results
+    assert result.messages[0].msg == "RuntimeError: no app"
+
+
+def test_a_hook_that_hangs_does_not_hold_up_the_answer(registry, listen, check_threads):
+    """Nor do its threads pile up: beyond ten it is not called, and that is logged."""
+    log = listen("dockerflow_wsgi.checks")
+    release = threading.Event()
+    runner = make_runner(
+        registry, timeout_s=0.05, on_report=lambda _report: release.wait(TIMEOUT_S)
+    )
+    started_s = time.monotonic()
+    for _ in range(12):
+        assert runner.report().status == "ok"
+    assert time.monotonic() - started_s < TIMEOUT_S
+    assert len(check_threads()) == 10
+    release.set()
+    for thread in check_threads():
+        thread.join()
+    assert [record.getMessage() for record in log] == [
+        "on_heartbeat hangs: it is not called for this heartbeat"
+    ] * 2
+
+
+@pytest.mark.filterwarnings("ignore:There is no current event loop")
+def test_an_async_check_in_line_leaves_the_apps_event_loop():
+    """A view that uses its thread's loop goes on; so does code within a running loop."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        assert run(a_coroutine, timeout_s=None).messages == (W1,)
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+
+        async def within():
+            return run(a_coroutine, timeout_s=None).messages
+
+        assert loop.run_until_complete(within()) == (W1,)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def test_what_an_async_check_leaves_running_is_ended():
+    """Tasks are cancelled, and generators closed, before their event loop is."""
+    ended = []
+
+    async def waits():
+        try:
+            await asyncio.sleep(TIMEOUT_S)
+        except asyncio.CancelledError:
+            ended.append("task")
+            raise
+
+    async def counts():
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            ended.append("generator")
+
+    kept = []
+
+    async def leaves():
+        kept.extend([asyncio.ensure_future(waits()), counts()])
+        await kept[1].__anext__()
+        await asyncio.sleep(0)
+
+    assert run(leaves).messages == ()
+    assert ended == ["task", "generator"]
+
+
+def slow_warnings(log):
+    """Return the records that call a check slow."""
+    return [record for record in log if "is slow" in record.getMessage()]
+
+
+@pytest.mark.parametrize(("timeout_s", "count"), [(TIMEOUT_S, 1), (None, 0)])
+def test_a_check_slower_than_half_its_deadline_is_logged(registry, listen, timeout_s, count):
+    """As a warning with its duration, once for its run, though it found nothing."""
+    log = listen("dockerflow_wsgi.checks")
+    entered, release = threading.Event(), threading.Event()
+
+    @registry.check
+    def dawdles():
+        entered.set()
+        release.wait(TIMEOUT_S)
+
+    runner = make_runner(registry, timeout_s=timeout_s)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(runner.report)
+        entered.wait(TIMEOUT_S)
+        second = pool.submit(runner.report)
+        for run in registry._runs["dawdles"].values():
+            run.started_s -= 0.6 * TIMEOUT_S  # as if it had begun so long ago
+        release.set()
+    assert [report.result().status for report in (first, second)] == ["ok", "ok"]
+    slow = slow_warnings(log)
+    assert len(slow) == count
+    for record in slow:
+        assert record.levelno == logging.WARNING
+        assert record.getMessage().startswith("dawdles is slow: it took ")
+        assert record.check == "dawdles"
+
+
+def test_a_check_within_half_its_deadline_is_not_called_slow(registry, listen):
+    """It is as quick as it has to be."""
+    log = listen("dockerflow_wsgi.checks")
+    registry.check(lambda: [], name="quick")
+    make_runner(registry).report()
+    assert slow_warnings(log) == []
+
+
+def test_a_check_over_its_deadline_is_not_called_slow_too(hanging, registry, listen):
+    """It is told as an error already."""
+    log = listen("dockerflow_wsgi.checks")
+    make_runner(registry, timeout_s=DEADLINE_S).report()
+    assert [record.levelno for record in log] == [logging.ERROR]
+    assert slow_warnings(log) == []
+
+
+def test_a_hook_in_line_is_called_on_the_same_thread(registry, listen):
+    """Without a deadline, before the answer; what it raises is logged."""
+    log = listen("dockerflow_wsgi")
+    told = []
+
+    def hook(report):
+        told.append((report, threading.current_thread()))
+        raise ValueError("broken hook")
+
+    report = make_runner(registry, timeout_s=None, on_report=hook).report()
+    assert told == [(report, threading.current_thread())]
+    (record,) = log
+    assert record.getMessage().startswith("on_heartbeat raised")
+    assert "broken hook" in record.exc_text

@@ -1,0 +1,114 @@
+"""The public names, and what importing them brings along."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from programs import run
+
+import dockerflow_wsgi
+from dockerflow_wsgi import checks
+from dockerflow_wsgi.extras import extra
+
+OF_SQLALCHEMY_1_4 = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
+OPTIONAL = ["alembic", "blinker", "flask", "flask_sqlalchemy", "redis", "sqlalchemy"]
+
+
+def test_the_face_has_the_contracts_names():
+    """No more and no less, in order."""
+    assert dockerflow_wsgi.__all__ == [
+        "CheckRegistry",
+        "ConfigurationError",
+        "DockerflowMiddleware",
+        "checks",
+        "get_request_id",
+        "serve_in_background",
+    ]
+    for module in (dockerflow_wsgi, checks):
+        assert sorted(module.__all__) == sorted(set(module.__all__) & set(dir(module)))
+
+
+def test_the_ids_are_the_published_ones():
+    """Silenced IDs and alerts carry over."""
+    shown = {
+        name: getattr(checks, name) for name in checks.__all__ if "_" in name and name.isupper()
+    }
+    assert shown == {
+        "ERROR_CANNOT_CONNECT_REDIS": "dockerflow.health.E004",
+        "ERROR_CHECK_RAISED": "dockerflow.checks.E001",
+        "ERROR_CHECK_RETURNED_NO_MESSAGE": "dockerflow.checks.E003",
+        "ERROR_CHECK_TIMED_OUT": "dockerflow.checks.E002",
+        "ERROR_DB_API_EXCEPTION": "dockerflow.health.E008",
+        "ERROR_REDIS_EXCEPTION": "dockerflow.health.E010",
+        "ERROR_REDIS_PING_FAILED": "dockerflow.health.E007",
+        "ERROR_SQLALCHEMY_EXCEPTION": "dockerflow.health.E009",
+        "ERROR_UNUSABLE_MIGRATIONS": "dockerflow.health.E011",
+        "INFO_CANT_CHECK_MIGRATIONS": "dockerflow.health.I001",
+        "WARNING_UNAPPLIED_MIGRATION": "dockerflow.health.W001",
+        "WARNING_UNKNOWN_REVISION": "dockerflow.health.W002",
+    }
+
+
+def run_python(code):
+    """Run code in a new interpreter, with warnings as errors, and return what it prints."""
+    strictly = ["-W", "error", "-W", f"ignore::DeprecationWarning:{OF_SQLALCHEMY_1_4}"]
+    return run([sys.executable, *strictly, "-c", code], check=True).stdout.strip()
+
+
+def test_importing_brings_no_optional_package_along():
+    """The core, the logging module and a wrapped app live without them."""
+    code = """
+import sys, dockerflow_wsgi, dockerflow_wsgi.logging, dockerflow_wsgi.version
+dockerflow_wsgi.DockerflowMiddleware(lambda environ, start_response: [])
+print(sorted(sys.modules.keys() & set(%r)))
+"""
+    assert run_python(code % OPTIONAL) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("call", "extra", "missing"),
+    [
+        ("checks.check_database_connected(object())", "sqlalchemy", "sqlalchemy"),
+        ("checks.check_migrations_applied(object())", "alembic", "sqlalchemy"),
+        ("checks.check_migrations_applied(alembic.config.Config())", "alembic", "alembic.script"),
+        ("__import__('dockerflow_wsgi.flask')", "flask", "flask"),
+        ("__import__('dockerflow_wsgi.flask')", "flask", "blinker"),
+    ],
+)
+def test_a_missing_package_is_told_with_the_extra_to_install(call, extra, missing):
+    """The error says what to type."""
+    code = f"""
+import sys
+from dockerflow_wsgi import checks
+from dockerflow_wsgi.extras import extra
+if "alembic." in {call!r}: import alembic.config
+sys.modules[{missing!r}] = None
+try:
+    print({call})
+except ImportError as error:
+    print(error)
+"""
+    assert f"pip install 'dockerflow-wsgi[{extra}]'" in run_python(code)
+
+
+def test_the_command_returns_its_exit_code_to_python():
+    """Called with arguments, it leaves the process to its caller."""
+    code = """
+from dockerflow_wsgi.__main__ import main
+print(main(["doctor", "no_such_module:app", "--skip", "version_json"]), "goes on")
+"""
+    assert run_python(code).endswith("1 goes on")
+
+
+def test_a_package_too_old_for_us_is_told_with_the_extra_to_install():
+    """It can be imported, but lacks a name: the extra brings one that has it."""
+    with pytest.raises(ImportError, match=r"too old: install it with .*\[redis\]"), extra("redis"):
+        raise ImportError("too old")
+
+
+def test_the_command_shows_its_version_and_its_use():
+    """Misuse is told by exit code 2."""
+    shown = run_python("from dockerflow_wsgi.__main__ import main; print(main([]))")
+    assert shown.startswith("usage: dockerflow-wsgi")
+    assert shown.endswith("2")

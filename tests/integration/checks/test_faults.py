@@ -1,0 +1,425 @@
+"""What can happen to a backing service, caused for real: each is told, in time, without secrets.
+
+The table: what happens, the ID under which the heartbeat reports it, and how it is caused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import socket
+import sqlite3
+import sys
+import threading
+import time
+
+import pytest
+import redis
+from alembic.config import Config
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from servers import PASSWORD, POSTGRESQL, free_port, postgres_server, redis_server
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
+from waiting import TIMEOUT_S
+from wsgi import hello, request
+
+from dockerflow_wsgi import DockerflowMiddleware, checks
+from dockerflow_wsgi.logging import MozlogFormatter
+
+# psycopg complains of each connection that a fault broke while it was being opened.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("nothing_is_left_to_the_next_test"),
+]
+
+DEADLINE_S = 1.0
+MARGIN_S = 20  # generous: a busy machine is slow, and what hangs would hang for minutes
+BROWSER = "text/html"
+OLD_PROTOCOL = {"protocol": 2} if redis.__version__ >= "5" else {}  # before, the only one
+
+E001, E002 = checks.ERROR_CHECK_RAISED, checks.ERROR_CHECK_TIMED_OUT
+NO_REDIS = checks.ERROR_CANNOT_CONNECT_REDIS
+DB_API, SQLALCHEMY = checks.ERROR_DB_API_EXCEPTION, checks.ERROR_SQLALCHEMY_EXCEPTION
+NOT_ASKED, UNUSABLE = checks.INFO_CANT_CHECK_MIGRATIONS, checks.ERROR_UNUSABLE_MIGRATIONS
+
+
+@contextlib.contextmanager
+def redis_client(url, **options):
+    """Make a client that has the password."""
+    with redis.Redis.from_url(url, password=PASSWORD, **options) as client:
+        yield {"redis": client}
+
+
+@contextlib.contextmanager
+def redis_stopped(_):
+    """It accepts and does not answer: its process is stopped."""
+    with redis_server("--requirepass", PASSWORD) as server, redis_client(server.url) as given:
+        given["redis"].ping()
+        with server.stopped():
+            yield given
+
+
+@contextlib.contextmanager
+def redis_killed(_):
+    """It dies under an open connection."""
+    with redis_server("--requirepass", PASSWORD) as server, redis_client(server.url) as given:
+        given["redis"].ping()
+        server.kill()
+        yield given
+
+
+@contextlib.contextmanager
+def redis_refuses_the_password(_):
+    """It wants another one."""
+    with redis_server("--requirepass", "another") as server, redis_client(server.url) as given:
+        yield given
+
+
+@contextlib.contextmanager
+def redis_without_hello(_):
+    """It does not know the command that brings the password, and repeats its arguments."""
+    if redis.__version__ < "5":
+        pytest.skip("redis-py says HELLO since 5")
+    options = ("--requirepass", PASSWORD, "--rename-command", "HELLO", "")
+    with redis_server(*options) as server, redis_client(server.url, protocol=3) as given:
+        yield given
+
+
+@contextlib.contextmanager
+def redis_without_auth(_):
+    """The same with the older command."""
+    options = ("--requirepass", PASSWORD, "--rename-command", "AUTH", "")
+    with redis_server(*options) as server, redis_client(server.url, **OLD_PROTOCOL) as given:
+        yield given
+
+
+@contextlib.contextmanager
+def redis_without_tls(_):
+    """The client speaks TLS to a plain port, which waits for the end of a line."""
+    soon = {"socket_timeout": DEADLINE_S / 4, "retry": Retry(NoBackoff(), 0)}
+    port = free_port()
+    with redis_server(port=port), redis_client(f"rediss://127.0.0.1:{port}", **soon) as given:
+        yield given
+
+
+def redis_refused(_):
+    """Nothing listens there."""
+    return redis_client(f"redis://127.0.0.1:{free_port()}")
+
+
+@contextlib.contextmanager
+def redis_refused_a_client_that_retries(_):
+    """The same, with redis-py's own ten retries, which take longer than the deadline."""
+    with redis.Redis(port=free_port(), password=PASSWORD) as client:
+        yield {"redis": client}
+
+
+def redis_not_resolved(_):
+    """The host has no address."""
+    return redis_client("redis://nowhere.invalid")
+
+
+@contextlib.contextmanager
+def silent_port():
+    """Accept connections, and say nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def redis_silent(_):
+    """Something else listens there, and waits."""
+    with silent_port() as port, redis_client(f"redis://127.0.0.1:{port}") as given:
+        yield given
+
+
+@contextlib.contextmanager
+def database(url, **options):
+    """Make an engine."""
+    engine = create_engine(url, **options)
+    try:
+        yield {"db": engine}
+    finally:
+        engine.dispose()
+
+
+def postgres_url(port=None, **change):
+    """Make the URL of a PostgreSQL that is reached by TCP."""
+    url = make_url(f"{POSTGRESQL}://ada:{PASSWORD}@127.0.0.1/x")
+    return url.set(port=port, **change)
+
+
+@contextlib.contextmanager
+def postgres_stopped(_):
+    """It accepts and does not answer: all of its processes are stopped."""
+    with postgres_server() as server, database(server.url) as given:
+        given["db"].connect().close()
+        with server.stopped():
+            yield given
+
+
+@contextlib.contextmanager
+def postgres_killed_in_a_query(_):
+    """It dies while it works on the answer."""
+    with postgres_server() as server, database(server.url) as given:
+        given["db"].connect().close()
+        server.send_signal(signal.SIGSTOP)  # so that the query is under way when the signal comes
+        killer = threading.Timer(DEADLINE_S / 4, server.send_signal, [signal.SIGKILL])
+        killer.start()
+        yield given
+        killer.join()
+        server.process.wait(TIMEOUT_S)
+
+
+def postgres_refuses_the_password(fixture):
+    """It wants another one."""
+    return database(make_url(fixture("postgres_url")).set(password=PASSWORD + "-wrong"))
+
+
+def postgres_lacks_the_database(fixture):
+    """There is none of that name."""
+    return database(make_url(fixture("postgres_url")).set(database="nowhere"))
+
+
+def postgres_refused(_):
+    """Nothing listens there."""
+    return database(postgres_url(free_port()))
+
+
+def postgres_not_resolved(_):
+    """The host has no address."""
+    return database(postgres_url(host="nowhere.invalid"))
+
+
+@contextlib.contextmanager
+def postgres_silent(_):
+    """Something else listens there, and waits."""
+    with silent_port() as port, database(postgres_url(port)) as given:
+        yield given
+
+
+@contextlib.contextmanager
+def postgres_locks_the_table(fixture):
+    """A migration under way holds a lock on the table of revisions."""
+    url, config = fixture("postgres_url"), Config()
+    config.set_main_option("script_location", str(fixture("empty_scripts")))
+    config.set_main_option("version_table", "locked")
+    with database(url) as given:
+        with given["db"].begin() as owner:
+            owner.execute(text("CREATE TABLE locked (version_num varchar(32))"))
+        with given["db"].begin() as holder:
+            holder.execute(text("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE"))
+            yield {"migrate": config, **given}
+            holder.execute(text("DROP TABLE locked"))
+
+
+@contextlib.contextmanager
+def pool_exhausted(fixture):
+    """Every connection is in use, and the pool would wait for 30 seconds."""
+    url = f"sqlite:///{fixture('tmp_path') / 'db'}"
+    with database(url, poolclass=QueuePool, pool_size=1, max_overflow=1) as given:
+        one, two = given["db"].connect(), given["db"].connect()
+        yield given
+        assert given["db"].pool.checkedout() == 2, "the check took or kept a connection"
+        one.close()
+        two.close()
+        assert given["db"].pool.checkedout() == 0
+
+
+def sqlite_without_its_file(fixture):
+    """It must not be made anew, for it is opened for reading only."""
+    return database(f"sqlite:///file:{fixture('tmp_path') / 'gone'}?mode=ro&uri=true")
+
+
+def sqlite_with_a_directory(fixture):
+    """A directory lies in the file's place."""
+    return database(f"sqlite:///{fixture('tmp_path')}")
+
+
+@contextlib.contextmanager
+def sqlite_locked(fixture):
+    """Another process writes, and the client gives up before the heartbeat does."""
+    path, config = fixture("tmp_path") / "db", Config()
+    config.set_main_option("script_location", str(fixture("empty_scripts")))
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    try:
+        with database(f"sqlite:///{path}", connect_args={"timeout": 0.1}) as given:
+            yield {"migrate": config, **given}
+    finally:
+        writer.close()
+
+
+@contextlib.contextmanager
+def migrations_without_a_usable_url(fixture):
+    """The URL lacks its slashes."""
+    config = Config()
+    config.set_main_option("script_location", str(fixture("empty_scripts")))
+    config.set_main_option("sqlalchemy.url", f"postgresql:ada:{PASSWORD}@db")
+    yield {"migrate": config}
+
+
+@contextlib.contextmanager
+def migrations_of_a_database_that_refuses(fixture):
+    """The config's own URL leads nowhere."""
+    config = Config()
+    config.set_main_option("script_location", str(fixture("empty_scripts")))
+    url = postgres_url(free_port()).render_as_string(hide_password=False)
+    config.set_main_option("sqlalchemy.url", url)
+    yield {"migrate": config}
+
+
+def of_a_check(check):
+    """Make a cause of a check of the user's."""
+
+    @contextlib.contextmanager
+    def cause(_):
+        yield {"check": check}
+
+    return cause
+
+
+URL = f"redis://:{PASSWORD}@cache"
+
+
+def raises():
+    """Raise with a URL in the text, and another in the cause."""
+    try:
+        raise LookupError(f"password={PASSWORD}")
+    except LookupError as error:
+        raise ValueError(f"cannot reach {URL}") from error
+
+
+def raises_half_way():
+    """Find something, then raise."""
+    yield checks.Info(f"asked {URL}", id="a.I1", hint=URL)
+    raises()
+
+
+async def raises_in_a_coroutine():
+    """Raise in an event loop."""
+    raises()
+
+
+FAULTS = {
+    redis_stopped: {E002},
+    redis_killed: {NO_REDIS},
+    redis_refuses_the_password: {NO_REDIS},
+    redis_without_hello: {checks.ERROR_REDIS_EXCEPTION},
+    redis_without_auth: {checks.ERROR_REDIS_EXCEPTION},
+    redis_without_tls: {NO_REDIS},
+    redis_refused: {NO_REDIS},
+    redis_refused_a_client_that_retries: {NO_REDIS},
+    redis_not_resolved: {NO_REDIS},
+    redis_silent: {E002},
+    postgres_stopped: {E002},
+    postgres_killed_in_a_query: {DB_API},
+    postgres_refuses_the_password: {DB_API},
+    postgres_lacks_the_database: {DB_API},
+    postgres_refused: {DB_API},
+    postgres_not_resolved: {DB_API},
+    postgres_silent: {E002},
+    postgres_locks_the_table: {E002},
+    pool_exhausted: {SQLALCHEMY},
+    sqlite_without_its_file: {DB_API},
+    sqlite_with_a_directory: {DB_API},
+    sqlite_locked: {NOT_ASKED},
+    migrations_without_a_usable_url: {UNUSABLE},
+    migrations_of_a_database_that_refuses: {NOT_ASKED},
+    of_a_check(raises): {E001},
+    of_a_check(raises_half_way): {"a.I1", E001},
+    of_a_check(raises_in_a_coroutine): {E001},
+    of_a_check(lambda: sys.exit(URL)): {E001},
+    of_a_check(lambda: [URL]): {checks.ERROR_CHECK_RETURNED_NO_MESSAGE},
+    of_a_check(lambda: threading.Event().wait(DEADLINE_S * 2)): {E002},
+}
+
+
+@pytest.fixture
+def empty_scripts(tmp_path):
+    """Make a directory of migration scripts without any revision."""
+    directory = tmp_path / "migrations"
+    (directory / "versions").mkdir(parents=True)
+    return directory
+
+
+@pytest.mark.parametrize("cause", FAULTS, ids=lambda cause: cause.__name__)
+def test_each_fault_is_told_in_time_and_without_secrets(request, listen, cause):
+    """Its ID is reported before the deadline is over by much; no password shows anywhere."""
+    log = listen("dockerflow_wsgi.checks")
+    with cause(request.getfixturevalue) as given:
+        check = given.pop("check", None)
+        app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S, **given)
+        if check is not None:
+            app.check(check, name="checked")
+        started_s = time.monotonic()
+        response = ask(app)
+        assert time.monotonic() - started_s < DEADLINE_S + MARGIN_S
+        page = ask(app, HTTP_ACCEPT=BROWSER).body.decode()
+    shown = json.loads(response.body)
+    reported = {key for found in shown["details"].values() for key in found["messages"]}
+    assert reported == FAULTS[cause]
+    logged = [formatter.format(record) for record in log for formatter in FORMATTERS]
+    assert len(logged) >= 2
+    for said in (response.body.decode(), page, *logged, repr(app), repr(app.registry)):
+        assert PASSWORD not in said
+
+
+FORMATTERS = [MozlogFormatter(), logging.Formatter("%(message)s")]
+
+
+def ask(app, **keys):
+    """Ask for the heartbeat."""
+    return request(app, "/__heartbeat__", **keys)
+
+
+def test_no_fault_hides_behind_another():
+    """With all services broken at once each check tells its own, within one deadline."""
+    with contextlib.ExitStack() as stack:
+        given = stack.enter_context(redis_silent(None)) | stack.enter_context(postgres_silent(None))
+        app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S, **given)
+        app.check(raises)
+        started_s = time.monotonic()
+        shown = json.loads(ask(app).body)
+        assert time.monotonic() - started_s < DEADLINE_S + MARGIN_S
+    assert shown["checks"] == {
+        "check_database_connected": "error",
+        "check_redis_connected": "error",
+        "raises": "error",
+    }
+
+
+def test_a_redis_that_comes_back_is_fine_at_once():
+    """Stopped and continued, killed and started again: the next heartbeat tells the truth."""
+    port = free_port()
+    with redis.Redis(port=port) as client:
+        app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S, redis=client)
+        with redis_server(port=port) as server:
+            assert ask(app).status == "200 OK"
+            with server.stopped():
+                assert ask(app).status == "500 Internal Server Error"
+            assert ask(app).status == "200 OK"
+        assert ask(app).status == "500 Internal Server Error"
+        with redis_server(port=port):
+            assert ask(app).status == "200 OK"
+
+
+TERMINATE_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE usename = 'ada' AND pid <> pg_backend_pid()
+"""
+
+
+def test_a_postgres_that_comes_back_is_fine_at_once():
+    """A pooled connection that died meanwhile is no failure of the server that is there now."""
+    with postgres_server() as server, database(server.url) as given:
+        app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S * 4, **given)
+        assert ask(app).status == "200 OK"
+        with database(server.url) as other, other["db"].connect() as killer:
+            killer.execute(text(TERMINATE_OTHERS))
+        assert ask(app).status == "200 OK"
+        assert given["db"].pool.checkedout() == 0

@@ -1,0 +1,160 @@
+"""What seldom happens to the doctor: output that cannot be written, handlers of other kinds."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from logging.handlers import HTTPHandler, QueueHandler, QueueListener
+from queue import Queue
+
+import pytest
+import redis
+from programs import run
+from waiting import TIMEOUT_S
+from wsgi import hello
+
+from dockerflow_wsgi import DockerflowMiddleware
+from dockerflow_wsgi.doctor.checks import run_checks
+from dockerflow_wsgi.doctor.services import ladders_of
+from dockerflow_wsgi.doctor.subject import Subject
+from dockerflow_wsgi.doctor.summary import check_summary
+from dockerflow_wsgi.logging import MozlogFormatter, MozlogHandler
+
+REGISTRY = "from dockerflow_wsgi import CheckRegistry\nregistry = CheckRegistry()\n"
+
+
+def run_doctor(directory, code, *arguments, **environment):
+    """Run the command on an app of this code."""
+    (directory / "app.py").write_text(code)
+    command = [sys.executable, "-m", "dockerflow_wsgi", "doctor", *arguments]
+    return run(command, cwd=directory, **environment)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_a_report_that_cannot_be_written_is_told_in_a_line(version_directory):
+    """As on a disk that is full: exit code 1, and no traceback."""
+    (version_directory / "app.py").write_text(REGISTRY)
+    command = f"{sys.executable} -m dockerflow_wsgi doctor app:registry --json > /dev/full"
+    done = run(["bash", "-c", command], cwd=version_directory)
+    assert done.returncode == 1
+    assert "doctor: error: " in done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_import_that_is_interrupted_is_exit_code_130(version_directory):
+    """By Ctrl-C, before there is any report; as a shell has it."""
+    code = f"import os\nos.kill(os.getpid(), {int(signal.SIGINT)})\n"
+    done = run_doctor(version_directory, code, "app:app")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_settings_of_a_registry_are_told(version_directory):
+    """They are what serve would refuse; the environment is the only place to have them from."""
+    done = run_doctor(version_directory, REGISTRY, "app:registry", DOCKERFLOW_CHECK_TIMEOUT="soon")
+    assert done.returncode == 1
+    assert "the settings are wrong" in done.stdout
+    assert "DOCKERFLOW_CHECK_TIMEOUT" in done.stdout
+    assert "See the step settings" in done.stdout
+
+
+def test_a_client_whose_settings_are_no_address_leaves_the_checks_own_reason():
+    """What fails on the way to the service is not told in place of it."""
+    with redis.Redis(host="127.0.0.1", port="http") as client:
+        app = DockerflowMiddleware(hello, redis=client)
+        subject = Subject(app, app, TIMEOUT_S)
+        (check,) = app.registry
+        assert ladders_of(subject, check, {}) == []
+        (probe,) = run_checks(subject, frozenset())
+    assert probe.finding.status == "error"
+    assert probe.finding.message
+    assert probe.finding.details["ladder"] == []
+
+
+@pytest.fixture
+def have_handler():
+    """Return a function that gives the summaries' logger a handler, its only one."""
+    logger = logging.getLogger("request.summary")
+    before = logger.level, logger.propagate, logger.handlers[:]
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+
+    def have(handler):
+        logger.handlers[:] = [handler]
+
+    yield have
+    logger.propagate, logger.handlers[:] = before[1:]
+    logger.setLevel(before[0])
+
+
+def look(app=None):
+    """Look at the summary of an app's request."""
+    middleware = DockerflowMiddleware(hello)
+    return check_summary(Subject(app or middleware, middleware, TIMEOUT_S))
+
+
+def with_mozlog(handler):
+    """Let a handler write mozlog."""
+    handler.setFormatter(MozlogFormatter())
+    return handler
+
+
+def test_the_listener_of_a_queue_is_followed(have_handler):
+    """As logging.config makes it from Python 3.12 on: what it hands on to is looked at."""
+    handler = QueueHandler(Queue())
+    handler.listener = QueueListener(handler.queue, MozlogHandler())
+    have_handler(handler)
+    assert look().message == "mozlog, by a MozlogHandler"
+    handler.listener = QueueListener(handler.queue, MozlogHandler(io.StringIO()))
+    assert "writes elsewhere" in look().message
+
+
+@pytest.mark.parametrize(("path", "status"), [("/dev/stdout", "ok"), ("summaries.log", "error")])
+def test_a_file_is_a_stream_if_it_is_one_of_the_process(have_handler, tmp_path, path, status):
+    """Containers log to stdout or stderr, by whatever name."""
+    have_handler(with_mozlog(logging.FileHandler(tmp_path / path, delay=True)))
+    assert look().status == status
+
+
+def test_a_stream_is_told_by_its_file_descriptor(have_handler):
+    """The app may have opened stdout anew; another file is elsewhere."""
+    with open(1, "w", encoding="utf-8", closefd=False) as stdout:
+        have_handler(MozlogHandler(stdout))
+        assert look().status == "ok"
+    with open(os.devnull, "w", encoding="utf-8") as other:
+        have_handler(MozlogHandler(other))
+        assert "writes elsewhere" in look().message
+
+
+def test_a_handler_without_a_stream_writes_elsewhere(have_handler):
+    """As one that sends the summaries over the network."""
+    have_handler(with_mozlog(HTTPHandler("logs.invalid", "/")))
+    finding = look()
+    assert finding.message == "the HTTPHandler that gets the summaries writes elsewhere"
+    assert "MozlogHandler()" in finding.remedy
+
+
+def test_an_app_that_exits_at_a_request_left_no_summary(have_handler):
+    """The doctor goes on: the steps of the endpoints tell it."""
+
+    def app(_environ, _start_response):
+        raise SystemExit(3)
+
+    have_handler(MozlogHandler())
+    assert "left no summary" in look(app).message
+
+
+def test_ctrl_c_during_the_request_ends_the_doctor(have_handler):
+    """The logger is left as it was."""
+
+    def app(_environ, _start_response):
+        raise KeyboardInterrupt
+
+    have_handler(MozlogHandler())
+    with pytest.raises(KeyboardInterrupt):
+        look(app)
+    assert logging.getLogger("request.summary").filters == []

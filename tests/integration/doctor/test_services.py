@@ -1,0 +1,480 @@
+"""A backing service that fails: the first step that fails is named, with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+from alembic.config import Config
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from servers import PASSWORD, free_port, postgres_server, redis_server, wsgiref_server
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import QueuePool
+from waiting import TIMEOUT_S
+from wsgi import hello
+
+from dockerflow_wsgi import DockerflowMiddleware
+from dockerflow_wsgi.doctor.checks import run_checks
+from dockerflow_wsgi.doctor.finding import masked
+from dockerflow_wsgi.doctor.ladder import Address, Ladder
+from dockerflow_wsgi.doctor.redis import _context as redis_context
+from dockerflow_wsgi.doctor.redis import climb_redis
+from dockerflow_wsgi.doctor.services import ladders_of
+from dockerflow_wsgi.doctor.sqlite import climb_sqlite
+from dockerflow_wsgi.doctor.subject import Subject
+from dockerflow_wsgi.flask import Dockerflow
+
+# psycopg complains of each connection that a fault broke while it was being opened.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("nothing_is_left_to_the_next_test"),
+]
+
+SHORT_S = 1.5  # for what hangs
+WRONG = "wr0ng-4b1d"
+
+
+def look(timeout_s=TIMEOUT_S, check_timeout=TIMEOUT_S, **services):
+    """Run the check of a service, and return what was found; no password is ever in it."""
+    app = DockerflowMiddleware(hello, check_timeout=check_timeout, **services)
+    (probe,) = run_checks(Subject(app, app, timeout_s), frozenset())
+    shown = json.dumps(probe.to_dict())
+    assert PASSWORD not in shown
+    assert WRONG not in shown
+    return probe.finding
+
+
+def steps(finding):
+    """Return the steps that were taken, and whether each was well."""
+    (ladder,) = finding.details["ladder"]
+    return {step["name"]: step["ok"] for step in ladder["steps"]}
+
+
+@contextlib.contextmanager
+def engine_for(url, **options):
+    """Make an engine."""
+    engine = create_engine(url, **options)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def client_for(url, **options):
+    """Make a Redis client."""
+    with redis.Redis.from_url(url, **options) as client:
+        yield client
+
+
+def look_at_database(url, timeout_s=TIMEOUT_S, **options):
+    """Look at the database of a URL."""
+    with engine_for(url, **options) as engine:
+        return look(timeout_s, db=engine)
+
+
+def look_at_redis(url, timeout_s=TIMEOUT_S, **options):
+    """Look at the Redis of a URL."""
+    with client_for(url, **options) as client:
+        return look(timeout_s, redis=client)
+
+
+@contextlib.contextmanager
+def over_tcp(path):
+    """Make a Unix socket reachable over TCP."""
+    opened, threads = [socket.create_server(("127.0.0.1", 0))], []
+
+    def start(function, *arguments):
+        threads.append(threading.Thread(target=function, args=arguments))
+        threads[-1].start()
+
+    def carry(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = opened[0].accept()
+                server = socket.socket(socket.AF_UNIX)
+                opened.extend([client, server])
+                server.connect(path)
+                start(carry, client, server)
+                start(carry, server, client)
+
+    start(serve)
+    try:
+        yield opened[0].getsockname()[1]
+    finally:
+        while any(thread.is_alive() for thread in threads):
+            for one in opened:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(0.1)
+        for one in opened:
+            one.close()
+
+
+@pytest.fixture
+def postgres_port(postgres_url):
+    """Reach the PostgreSQL over TCP."""
+    with over_tcp(f"{make_url(postgres_url).query['host']}/.s.PGSQL.5432") as port:
+        yield port
+
+
+def rendered(url, **parts):
+    """Change parts of a URL."""
+    return make_url(url).set(**parts).render_as_string(hide_password=False)
+
+
+def test_a_database_and_a_redis_that_answer_are_fine(postgres_url, redis_url):
+    """No step is taken beyond the checks."""
+    assert look_at_database(postgres_url).status == "ok"
+    assert look_at_redis(redis_url).status == "ok"
+
+
+def test_a_wrong_password_of_postgresql_fails_at_the_login(postgres_url):
+    """Over its Unix socket."""
+    finding = look_at_database(rendered(postgres_url, password=WRONG))
+    assert finding.status == "error"
+    assert 'login: password authentication failed for user "ada"' in finding.message
+    assert finding.remedy == "Correct user name and password in the URL"
+    assert steps(finding) == {"tcp": True, "protocol": True, "login": False}
+
+
+def test_a_wrong_password_of_postgresql_over_tcp_fails_at_the_login(postgres_port):
+    """DNS and TCP are told as well."""
+    finding = look_at_database(
+        f"postgresql+psycopg://ada:{WRONG}@localhost:{postgres_port}/postgres"
+    )
+    assert finding.message.startswith(f"PostgreSQL at localhost:{postgres_port}: login: ")
+    assert steps(finding) == {"dns": True, "tcp": True, "protocol": True, "login": False}
+
+
+def test_a_database_that_does_not_exist_is_told(postgres_url):
+    """The login is where PostgreSQL says so."""
+    finding = look_at_database(rendered(postgres_url, database="nowhere"))
+    assert 'database "nowhere" does not exist' in finding.message
+    assert finding.remedy == "Create the database, or correct its name in the URL"
+
+
+def test_tls_that_postgresql_does_not_speak_fails_at_tls(postgres_port):
+    """It answers SSLRequest with N."""
+    url = f"postgresql+psycopg://ada:{PASSWORD}@127.0.0.1:{postgres_port}/postgres"
+    finding = look_at_database(f"{url}?sslmode=require")
+    assert "TLS: sslmode=require, and the server speaks no TLS" in finding.message
+    assert steps(finding) == {"dns": True, "tcp": True, "protocol": True, "tls": False}
+
+
+def test_a_postgresql_that_is_stopped_accepts_and_does_not_answer():
+    """Its process gets SIGSTOP."""
+    with postgres_server() as server, server.stopped():
+        finding = look_at_database(server.url, SHORT_S)
+    silence = "protocol: it accepts connections, but gave no answer to the first request within"
+    assert f"{silence} {SHORT_S} s" in finding.message
+    assert "stopped or overloaded" in finding.remedy
+
+
+def test_a_redis_where_postgresql_is_expected_is_told(redis_url):
+    """It is the wrong service on that port."""
+    port = make_url(redis_url).port
+    url = f"postgresql+psycopg://ada:{WRONG}@127.0.0.1:{port}/x?connect_timeout=2"
+    finding = look_at_database(url, SHORT_S)
+    assert "protocol: a Redis answers, not PostgreSQL" in finding.message
+
+
+def test_a_postgresql_where_redis_is_expected_is_told(postgres_port):
+    """It is the wrong service on that port."""
+    finding = look_at_redis(f"redis://:{WRONG}@127.0.0.1:{postgres_port}")
+    assert "protocol: a PostgreSQL answers, not Redis" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("scheme", "query"), [("redis", ""), ("postgresql+psycopg", "?connect_timeout=2")]
+)
+def test_an_http_server_where_a_service_is_expected_is_told(scheme, query):
+    """It is the wrong service on that port."""
+    look_at = look_at_redis if scheme == "redis" else look_at_database
+    with wsgiref_server(hello) as port:
+        finding = look_at(f"{scheme}://ada:{WRONG}@127.0.0.1:{port}/0{query}", SHORT_S)
+    assert "protocol: an HTTP server answers, not " in finding.message
+    assert finding.remedy.startswith("Correct host and port")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql+psycopg"])
+def test_a_service_that_speaks_first_is_told(scheme):
+    """As SSH and mail servers do."""
+    look_at = look_at_redis if scheme == "redis" else look_at_database
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(b"SSH-2.0-Test\r\n")
+                        connection.recv(64)
+
+        threading.Thread(target=greet, daemon=True).start()
+        port = server.getsockname()[1]
+        finding = look_at(f"{scheme}://ada:{WRONG}@127.0.0.1:{port}/0", SHORT_S)
+        server.shutdown(socket.SHUT_RDWR)
+    assert "protocol: an SSH server answers, not " in finding.message
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql+psycopg"])
+def test_a_port_that_nothing_listens_on_fails_at_tcp(scheme):
+    """The connection is refused."""
+    look_at = look_at_redis if scheme == "redis" else look_at_database
+    port = free_port()
+    finding = look_at(f"{scheme}://ada:{WRONG}@127.0.0.1:{port}/0")
+    assert f"at 127.0.0.1:{port}: TCP: connection refused" in finding.message
+    assert "or correct host and port" in finding.remedy
+    assert steps(finding) == {"dns": True, "tcp": False}
+
+
+def test_any_other_database_is_looked_at_by_way_of_its_driver():
+    """TCP first, and then the login, which says what the driver says."""
+    closed = look_at_database(f"mysql+pymysql://ada:{WRONG}@127.0.0.1:{free_port()}/x")
+    assert "MySQL at 127.0.0.1:" in closed.message
+    assert "TCP: connection refused" in closed.message
+    with wsgiref_server(hello) as port:
+        url = f"mysql+pymysql://ada:{WRONG}@127.0.0.1:{port}/x?read_timeout=1"
+        stranger = look_at_database(url, SHORT_S)
+    assert "login: " in stranger.message
+    assert steps(stranger) == {"dns": True, "tcp": True, "login": False}
+
+
+def test_a_password_with_an_unquoted_at_sign_is_told_and_not_shown():
+    """SQLAlchemy takes what follows its first one for the host."""
+    finding = look_at_database("postgresql+psycopg://ada:s3@cr3t@127.0.0.1:1/x")
+    assert "PostgreSQL at ***@127.0.0.1:1: DNS: the URL's password has an '@'" in finding.message
+    assert "%40" in finding.remedy
+    assert "cr3t" not in repr(finding)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql+psycopg"])
+def test_a_name_that_cannot_be_resolved_fails_at_dns(scheme):
+    """The name is in the reason."""
+    look_at = look_at_redis if scheme == "redis" else look_at_database
+    finding = look_at(f"{scheme}://ada:{WRONG}@nowhere.invalid/0")
+    assert "DNS: the name 'nowhere.invalid' cannot be resolved" in finding.message
+    assert steps(finding) == {"dns": False}
+
+
+def test_a_connection_that_gets_no_answer_fails_at_tcp():
+    """As behind a firewall that drops packets: here the queue of connections is full."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        port = full.getsockname()[1]
+        finding = look_at_redis(f"redis://127.0.0.1:{port}", SHORT_S, socket_timeout=SHORT_S)
+        for filler in fillers:
+            filler.close()
+    assert f"TCP: no answer to the connection attempt within {SHORT_S} s" in finding.message
+    assert "firewall" in finding.remedy
+
+
+def test_a_wrong_password_of_redis_fails_at_the_login():
+    """Whether it is wrong, missing or not wanted, is told apart."""
+    with redis_server("--requirepass", PASSWORD) as server:
+        wrong, missing = look_at_redis(server.url, password=WRONG), look_at_redis(server.url)
+        number = look_at_redis(server.url.replace("/0", "/99"), password=PASSWORD)
+    assert "login: user name or password is wrong" in wrong.message
+    assert "login: it wants a password, and the client has none" in missing.message
+    assert "query: database 99 cannot be selected" in number.message
+    assert steps(wrong) == {"dns": True, "tcp": True, "protocol": True, "login": False}
+
+
+def test_a_password_that_redis_does_not_want_does_no_harm(redis_url):
+    """Newer clients are let in with one: it is not the reason."""
+    with client_for(redis_url, password=WRONG) as client:
+        ladder = climb_redis(client, TIMEOUT_S)
+    assert ladder.fall is None
+    assert [rung for rung, _ in ladder.rungs] == ["dns", "tcp", "protocol", "login", "query"]
+
+
+def test_a_redis_that_is_stopped_accepts_and_does_not_answer():
+    """Its process gets SIGSTOP."""
+    with redis_server() as server, server.stopped():
+        finding = look_at_redis(server.url, SHORT_S, socket_timeout=SHORT_S)
+    assert "protocol: it accepts connections, but gave no answer" in finding.message
+
+
+def test_tls_that_redis_does_not_speak_fails_at_tls(redis_url):
+    """The URL says rediss, and the server speaks none."""
+    finding = look_at_redis(redis_url.replace("redis://", "rediss://"), SHORT_S)
+    assert "TLS: the TLS handshake failed: no TLS is spoken there" in finding.message
+    assert "TLS" in finding.remedy
+
+
+def test_a_certificate_that_is_not_trusted_fails_at_tls(tls_port):
+    """The reason is the verification's own."""
+    finding = look_at_redis(f"rediss://:{WRONG}@localhost:{tls_port}")
+    assert "TLS: the certificate is not accepted: self-signed certificate" in (
+        finding.message.replace("self signed", "self-signed")
+    )
+
+
+def test_a_unix_socket_that_is_not_there_is_told(tmp_path):
+    """With its path."""
+    finding = look_at_redis(f"unix://{tmp_path}/redis.sock")
+    assert finding.message == f"Redis at {tmp_path}/redis.sock: TCP: there is no such socket"
+
+
+def test_a_sqlite_file_that_is_not_there_is_told_and_not_made(tmp_path):
+    """To connect would make it; the doctor changes nothing."""
+    path = tmp_path / "data.sqlite3"
+    with engine_for(f"sqlite:///{path}") as engine:
+        ladder = climb_sqlite(engine, TIMEOUT_S)
+    assert (ladder.address, ladder.fall.rung) == (str(path), "file")
+    assert ladder.fall.reason == "there is no such file"
+    assert "migrations" in ladder.fall.remedy
+    assert not path.exists()
+    sqlite3.connect(path).close()
+    assert look_at_database(f"sqlite:///{path}").status == "ok"
+
+
+def test_a_directory_that_is_not_there_is_told(tmp_path):
+    """It is the directory that has to be made."""
+    finding = look_at_database(f"sqlite:///{tmp_path}/none/data.sqlite3")
+    assert f"there is no directory {tmp_path}/none" in finding.message
+
+
+@contextlib.contextmanager
+def without_privileges():
+    """Be nobody for a while, for root may write everywhere."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_directory_that_may_not_be_written_is_told():
+    """SQLite cannot make its file there."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o555)
+        with without_privileges():
+            finding = look_at_database(f"sqlite:///{directory}/data.sqlite3")
+        Path(directory).chmod(0o755)
+    assert f"there is no such file, and {directory} may not be written" in finding.message
+
+
+def test_a_database_in_memory_is_fine():
+    """There is no file to look for."""
+    assert look_at_database("sqlite://").status == "ok"
+
+
+def test_each_bind_of_flask_sqlalchemy_is_looked_at():
+    """In the app's context; the one that fails is the reason."""
+    port = free_port()
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    url = f"postgresql+psycopg://ada:{WRONG}@127.0.0.1:{port}/x"
+    app.config["SQLALCHEMY_BINDS"] = {"archive": url}
+    Dockerflow(app, db=SQLAlchemy(app))
+    (probe,) = run_checks(
+        Subject(app, app.extensions["dockerflow"].middleware, TIMEOUT_S), frozenset()
+    )
+    assert f"PostgreSQL at 127.0.0.1:{port}: TCP: connection refused" in probe.finding.message
+
+
+def test_an_exhausted_pool_is_called_that(postgres_url):
+    """All steps to the database are well: the check's own reason stands."""
+    options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+    with engine_for(postgres_url, **options) as engine, engine.connect():
+        finding = look(db=engine, check_timeout=1.0)
+    assert "The connection pool is exhausted" in finding.message
+    assert "not given back" in finding.remedy
+    assert all(steps(finding).values())
+    assert list(steps(finding)) == ["tcp", "protocol", "login", "query"]
+
+
+def test_a_service_that_two_checks_ask_is_looked_at_once():
+    """The second check gets the same way; each step that hangs is waited for once."""
+    with engine_for(f"postgresql+psycopg://ada:{WRONG}@127.0.0.1:{free_port()}/x") as engine:
+        app = DockerflowMiddleware(hello, db=engine, migrate=Config())
+        known = {}
+        ways = [ladders_of(Subject(app, app, TIMEOUT_S), check, known) for check in app.registry]
+    assert ways[0][0].fall.rung == "tcp"
+    assert ways[0][0] is ways[1][0]
+
+
+def test_what_connect_args_say_counts(postgres_url):
+    """The driver gets them in place of the URL's parts."""
+    url, port = make_url(postgres_url), free_port()
+    elsewhere = url.set(host="127.0.0.1", port=port, query={})
+    here = {"host": url.query["host"], "port": 5432}
+    finding = look_at_database(elsewhere, connect_args={**here, "dbname": "nowhere"})
+    assert 'login: database "nowhere" does not exist' in finding.message
+    finding = look_at_database(url, connect_args={"host": "127.0.0.1", "port": port})
+    assert f"PostgreSQL at 127.0.0.1:{port}: TCP: connection refused" in finding.message
+
+
+def test_a_creator_of_ones_own_is_called():
+    """Only it knows the address: the way begins at the login, with what it raises."""
+
+    def create():
+        raise ConnectionRefusedError("by the proxy")
+
+    finding = look_at_database(f"postgresql+psycopg://127.0.0.1:{free_port()}/x", creator=create)
+    assert finding.message == "PostgreSQL at its address: login: by the proxy"
+    assert steps(finding) == {"login": False}
+
+
+def test_several_hosts_are_the_drivers_affair(postgres_url):
+    """The first may well be down."""
+    host = make_url(postgres_url).query["host"]
+    for hosts in (f"host=127.0.0.1:{free_port()}&host={host}:5432", f"host=/none&host={host}"):
+        finding = look_at_database(f"postgresql+psycopg://ada:{WRONG}@/postgres?{hosts}")
+        assert "login: " in finding.message
+        assert "password authentication failed" in finding.message
+        assert steps(finding) == {"login": False}
+
+
+@pytest.mark.parametrize("password", ["wrong", "user", "password"])
+def test_own_words_are_not_masked(password):
+    """That would tell the password, and hide the reason."""
+    with redis_server("--requirepass", PASSWORD) as server:
+        finding = look_at_redis(server.url, password=password)
+    assert "login: user name or password is wrong" in finding.message
+
+
+def test_a_service_that_repeats_the_password_does_not_show_it():
+    """In whatever words: the ladder knows it."""
+    ladder = Ladder("Redis", Address("cache", 6379), TIMEOUT_S, (WRONG, None, ""))
+    assert ladder.clean(f"ERR you said\n{WRONG}") == "ERR you said ***"
+
+
+def test_nothing_is_shown_of_a_secret(postgres_url):
+    """Whatever holds one."""
+    shown = masked({"a": [postgres_url, {"b": f"password={PASSWORD}"}]})
+    assert PASSWORD not in str(shown)
+
+
+@pytest.mark.parametrize("keywords", [{"ssl_check_hostname": False}, {"ssl_cert_reqs": "none"}])
+def test_a_hostname_that_the_client_does_not_check_is_not_checked(keywords):
+    """The doctor is no stricter than the client that it speaks for."""
+    assert redis_context({}).check_hostname
+    assert not redis_context(keywords).check_hostname

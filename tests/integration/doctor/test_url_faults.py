@@ -1,0 +1,182 @@
+"""``doctor --url``: services that answer some requests only, or speak TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from waiting import TIMEOUT_S
+
+from dockerflow_wsgi.doctor import paths
+from dockerflow_wsgi.doctor.asking import MAX_BYTES
+from dockerflow_wsgi.doctor.http import parse_url
+from dockerflow_wsgi.doctor.service import agreement, examine_services
+
+VERSION = {"source": "https://x.test", "version": "1.0", "commit": "abc", "build": "42"}
+NOTHING = None  # the connection is closed without an answer
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers as the server's ``answers`` say, by method and path."""
+
+    def do_GET(self):
+        answer = self.server.answers.get(f"{self.command} {self.path}", (404, b""))
+        if answer is NOTHING:
+            return
+        code, body = answer
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):  # not all of it may be read
+            self.wfile.write(body if self.command != "HEAD" else b"")
+
+    do_HEAD = do_TRACE = do_GET  # noqa: N815 - the base class's names
+
+    def log_message(self, *_arguments):
+        """Say nothing."""
+
+
+FINE = {
+    "GET /__version__": (200, json.dumps(VERSION).encode()),
+    "GET /__heartbeat__": (200, b'{"status": "ok", "checks": {}}'),
+    "GET /__lbheartbeat__": (200, b""),
+    "HEAD /__lbheartbeat__": (200, b""),
+    "TRACE /__lbheartbeat__": (405, b""),
+}
+
+
+@contextlib.contextmanager
+def service_with(answers):
+    """Serve answers, beside those that are fine; yield the URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.answers = {**FINE, **answers}
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def look(url, skip=()):
+    """Return the findings of the doctor by name."""
+    (instance,) = examine_services([parse_url(url, TIMEOUT_S)], skip)
+    return {probe.name: probe.finding for probe in instance.probes}
+
+
+def look_with(answers, skip=()):
+    """Serve answers, and return the findings of the doctor by name."""
+    with service_with(answers) as url:
+        return look(url, skip)
+
+
+def red(findings):
+    """Return the names of what failed."""
+    return [name for name, finding in findings.items() if finding.status == "error"]
+
+
+def test_a_method_that_is_not_answered_is_told_and_no_failure():
+    """As by a proxy that drops TRACE."""
+    findings = look_with({"TRACE /__lbheartbeat__": NOTHING})
+    assert red(findings) == []
+    assert findings["methods"].message.startswith("HEAD is answered 200, TRACE not (")
+    assert "no HTTP answer" in findings["methods"].message
+
+
+def test_an_endpoint_that_is_not_answered_is_the_only_one_that_is_red():
+    """The service hangs up on that path, and lives on."""
+    findings = look_with({"GET /__version__": NOTHING})
+    assert "no HTTP answer" in findings["endpoint_version"].message
+    assert "stopped or overloaded" in findings["endpoint_version"].remedy
+    assert findings["endpoint_heartbeat"].status == "ok"
+    assert findings["endpoint_lbheartbeat"].status == "ok"
+
+
+@pytest.mark.parametrize("code", [400, 405, 429])
+def test_any_other_refusal_is_red(code):
+    """What stands before the endpoints answers in their place."""
+    findings = look_with({"GET /__lbheartbeat__": (code, b"")})
+    assert red(findings) == ["endpoint_lbheartbeat"]
+    assert f"/__lbheartbeat__ answers {code} " in findings["endpoint_lbheartbeat"].message
+    assert "DockerflowMiddleware" in findings["endpoint_lbheartbeat"].remedy
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+def test_what_a_proxy_says_for_want_of_an_instance_names_the_way_on(code):
+    """The service's log knows nothing of the request."""
+    finding = look_with({"GET /__lbheartbeat__": (code, b"")})["endpoint_lbheartbeat"]
+    assert "ask the instance with --url" in finding.remedy
+    said = {"GET /__lbheartbeat__": (code, b'{"error": "mine"}')}
+    assert "--url" not in look_with(said)["endpoint_lbheartbeat"].remedy
+
+
+def test_a_heartbeat_that_takes_longer_than_probers_wait_is_a_warning(monkeypatch):
+    """It answers 200, which nobody may live to see."""
+    monkeypatch.setattr(paths, "_PATIENCE_MS", 0)
+    finding = look_with({})["endpoint_heartbeat"]
+    assert finding.status == "warning"
+    assert "probers may give up" in finding.message
+    assert finding.details["heartbeat_ms"] > 0
+
+
+@pytest.mark.parametrize("checks", [None, [], "all"])
+def test_a_failing_heartbeat_without_a_list_of_checks_tells_its_status(checks):
+    """There is nothing more to name."""
+    body = json.dumps({"status": "down", "checks": checks}).encode()
+    finding = look_with({"GET /__heartbeat__": (500, body)})["endpoint_heartbeat"]
+    assert finding.message == "/__heartbeat__ answers 500 Internal Server Error: down"
+    assert finding.details["status"] == "down"
+
+
+def test_only_checks_that_fail_are_named():
+    """Those that are ok do not say why the heartbeat is red."""
+    body = json.dumps({"status": "error", "checks": {"cache": "ok", "disk": "error"}}).encode()
+    finding = look_with({"GET /__heartbeat__": (500, body)})["endpoint_heartbeat"]
+    assert finding.message.endswith(": disk: error")
+    assert "cache" not in finding.message
+
+
+def test_a_body_without_end_is_read_in_part():
+    """No service fills the doctor's memory: a long body is no JSON then."""
+    body = b'"' + b"x" * (MAX_BYTES * 3) + b'"'
+    findings = look_with({"GET /__version__": (200, body)})
+    assert "not with a JSON object" in findings["endpoint_version"].message
+    with service_with({"GET /long": (200, body)}) as url:
+        answer, _ = parse_url(url, TIMEOUT_S).ask("/long")
+    assert answer.body == body[:MAX_BYTES]
+
+
+def test_steps_of_the_connection_can_be_left_out():
+    """They are taken, for the others need them, and not told."""
+    findings = look_with({}, skip=["dns", "protocol"])
+    status = {name: findings[name].status for name in ("dns", "tcp", "protocol")}
+    assert status == {"dns": "skipped", "tcp": "ok", "protocol": "skipped"}
+    assert findings["endpoint_version"].status == "ok"
+
+
+def test_the_agreement_of_versions_can_be_left_out():
+    """As while a deployment is under way."""
+    other = (200, json.dumps({**VERSION, "commit": "def"}).encode())
+    with service_with({}) as first, service_with({"GET /__version__": other}) as second:
+        services = [parse_url(url, TIMEOUT_S) for url in (first, second)]
+        instances = examine_services(services, ())
+    assert agreement(instances, ()).finding.status == "warning"
+    assert agreement(instances, ["agreement"]).finding.status == "skipped"
+
+
+def test_a_service_that_speaks_tls_is_asked_over_tls(tls_port, certificate, monkeypatch):
+    """Where its certificate is trusted; this one then knows none of the paths."""
+    url = f"https://localhost:{tls_port}"
+    untrusted = look(url)
+    monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
+    trusted = look(url)
+    assert red(untrusted) == ["tls"]
+    assert untrusted["protocol"].status == "skipped"
+    assert trusted["tls"].message.startswith("TLSv1")
+    assert trusted["protocol"].status == "ok"
+    assert "answers 501" in trusted["endpoint_lbheartbeat"].message

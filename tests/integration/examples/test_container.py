@@ -1,0 +1,213 @@
+"""The container example: its Dockerfile linted and parsed, its files served as in the image."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+from commands import documented, served
+from dockerfile_parse import DockerfileParser
+from programs import run
+from servers import EXAMPLES, uwsgi_executable, wait_until_uwsgi_is_up
+from waiting import TIMEOUT_S
+
+CONTAINER = EXAMPLES / "container"
+BUILD, RUN = documented("container/Dockerfile")
+VERSION = {
+    "source": "https://github.com/acme/acme",
+    "version": "1.2.0",
+    "commit": 'c0ffee "quoted"',
+    "build": "https://ci.test/42",
+}
+ANY_PORT = {"PORT": "0", "GUNICORN_CMD_ARGS": ""}
+
+# An app that waits for a request's body.
+READER = """
+def wrapped_app(environ, start_response):
+    print("reading", flush=True)
+    body = environ["wsgi.input"].read(5)
+    start_response("200 OK", [("Content-Length", "10")])
+    return [b"read " + body]
+"""
+
+
+def instructions(name):
+    """Return the values of all instructions of a name."""
+    parser = DockerfileParser(fileobj=io.BytesIO((CONTAINER / "Dockerfile").read_bytes()))
+    return [step["value"] for step in parser.structure if step["instruction"] == name]
+
+
+def variables():
+    """Return the image's environment variables."""
+    (value,) = instructions("ENV")
+    return dict(word.split("=", 1) for word in shlex.split(value))
+
+
+def write_version(directory, arguments):
+    """Run the step that writes version.json, as the build does with these arguments."""
+    (step,) = [value for value in instructions("RUN") if "version.json" in value]
+    return run(["/bin/sh", "-c", step], cwd=directory, **arguments)
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Make /app in a directory, step by step, but for the installation of packages."""
+    directory = tmp_path / "app"
+    directory.mkdir()
+    for value in instructions("COPY"):
+        *sources, target = value.split()
+        assert target == "./"
+        for source in sources:
+            shutil.copy(CONTAINER / source, directory)
+    arguments = {name.upper(): text for name, text in VERSION.items()}
+    assert write_version(directory, arguments).returncode == 0
+    return directory
+
+
+def start(directory, **environment):
+    """Do what the container does when it starts."""
+    (entrypoint,), (command,) = instructions("ENTRYPOINT"), instructions("CMD")
+    words = [*json.loads(entrypoint), *json.loads(command)]
+    return served(words, cwd=directory, **{**variables(), **ANY_PORT, **environment})
+
+
+@contextlib.contextmanager
+def start_uwsgi(directory):
+    """Do what the container with uWSGI does, and wait for it to be up."""
+    told = (CONTAINER / "uwsgi.ini").read_text()
+    assert told.count("chdir = /app\n") == 1
+    (directory / "uwsgi.ini").write_text(told.replace("chdir = /app\n", f"chdir = {directory}\n"))
+    with tempfile.TemporaryDirectory() as short:  # a Unix socket's path has few bytes
+        words = [uwsgi_executable(), "uwsgi.ini", "--stats", f"{short}/stats"]
+        with served(words, cwd=directory, **ANY_PORT) as container:
+            wait_until_uwsgi_is_up(f"{short}/stats")
+            yield container
+
+
+def test_the_linter_finds_nothing():
+    """Hadolint, whose rules are those of Docker's own advice, and ShellCheck's for each RUN."""
+    hadolint = Path(sys.executable).with_name("hadolint")
+    linted = run([hadolint, "--no-color", CONTAINER / "Dockerfile"])
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
+def test_the_user_is_app_10001():
+    """Dockerflow's user and group; numbers, and not root at any time after the build."""
+    makes_user = instructions("RUN")[0]
+    assert "groupadd --gid 10001 app" in makes_user
+    assert re.search(r"useradd --uid 10001 --gid app .* app$", makes_user)
+    assert instructions("USER") == ["10001:10001"]
+
+
+def test_the_sources_are_in_app_and_the_port_is_8000():
+    """What Dockerflow says of both."""
+    assert instructions("WORKDIR") == ["/app"]
+    assert variables()["PORT"] == "8000"
+    assert instructions("EXPOSE") == ["8000"]
+
+
+def test_the_documented_build_passes_all_arguments():
+    """Each ``ARG`` of the Dockerfile, and nothing else."""
+    declared = {value.partition("=")[0] for value in instructions("ARG")}
+    assert set(re.findall(r"--build-arg (\w+)=", BUILD)) == declared
+    assert BUILD.endswith(" examples/container")
+    assert RUN == "docker run --rm --publish 8000:8000 acme"
+
+
+@pytest.mark.parametrize("missing", ["SOURCE", "COMMIT", "BUILD"])
+def test_a_build_without_a_part_of_the_version_fails(tmp_path, missing):
+    """Rather than making an image that cannot tell what it is."""
+    arguments = {name.upper(): text for name, text in VERSION.items()}
+    del arguments[missing]
+    failed = write_version(tmp_path, arguments)
+    assert failed.returncode != 0
+    assert f"KeyError: '{missing}'" in failed.stderr
+
+
+def test_the_image_serves(image):
+    """``$PORT``, the endpoints, the version of the build, and mozlog in every line."""
+    with start(image) as container:
+        assert container.get("/").body == b"This is /\n"
+        assert container.get("/__heartbeat__").status == 200
+        assert container.get("/__lbheartbeat__").status == 200
+        assert container.get("/__version__").json() == VERSION
+        assert "http://0.0.0.0:" in container.logged("gunicorn.error")[1]["msg"]
+        assert container.port != 8000
+        assert container.stop() == 0
+        lines = container.lines()
+        (summary,) = container.logged("request.summary")
+    assert summary["path"] == "/"
+    assert {line["Logger"] for line in lines} == {"acme"}
+    assert {line["Type"] for line in lines} == {"gunicorn.error", "request.summary"}
+
+
+def test_the_server_is_the_containers_first_process(image):
+    """With one worker below it; nothing in between could keep a signal from it."""
+    with start(image) as container:
+        assert container.get("/").status == 200
+        server = psutil.Process(container.process.pid)
+        assert "gunicorn" in server.cmdline()[1]
+        assert len(server.children(recursive=True)) == 1
+
+
+def test_the_log_level_comes_from_the_environment(image):
+    """With DEBUG, the probes are told too."""
+    with start(image, LOG_LEVEL="DEBUG") as container:
+        container.get("/__lbheartbeat__")
+        container.stop()
+        (summary,) = container.logged("request.summary")
+    assert summary["path"] == "/__lbheartbeat__"
+
+
+def test_without_a_port_it_is_8000(image, monkeypatch):
+    """gunicorn's configuration has Dockerflow's default."""
+    monkeypatch.delenv("PORT", raising=False)
+    shown = run("gunicorn --print-config app:wrapped_app", cwd=image, check=True)
+    assert re.search(r"^bind +.*0\.0\.0\.0:8000", shown.stdout, re.MULTILINE)
+
+
+def test_uwsgi_serves_it_too(image):
+    """With the lines that ``uwsgi.ini`` gives for the Dockerfile."""
+    told = (CONTAINER / "uwsgi.ini").read_text()
+    assert "COPY app.py uwsgi.ini ./" in told
+    assert 'ENTRYPOINT ["uwsgi"]' in told
+    assert 'CMD ["uwsgi.ini"]' in told
+    with start_uwsgi(image) as container:
+        assert container.get("/").body == b"This is /\n"
+        assert container.get("/__heartbeat__").status == 200
+        assert container.get("/__version__").json() == VERSION
+        assert container.stop() == 0
+    assert "(port auto-assigned)" in container.output
+    (summary,) = container.logged("request.summary")
+    assert summary["path"] == "/"
+
+
+@pytest.mark.parametrize(
+    ("begin", "told"),
+    [(start, "Handling signal: term"), (start_uwsgi, "graceful shutdown triggered")],
+    ids=["gunicorn", "uwsgi"],
+)
+def test_a_request_under_way_is_finished_when_the_container_is_stopped(image, begin, told):
+    """As when a new version takes over: nobody's answer is cut off."""
+    (image / "app.py").write_text(READER)
+    with (
+        begin(image) as container,
+        socket.create_connection(("127.0.0.1", container.port), TIMEOUT_S) as client,
+    ):
+        client.sendall(b"POST / HTTP/1.1\r\nHost: acme\r\nContent-Length: 5\r\n\r\n")
+        container.wait_for("reading")
+        container.process.terminate()
+        container.wait_for(told)
+        client.sendall(b"hello")
+        assert client.makefile("rb").read().endswith(b"read hello")
+        assert container.process.wait(TIMEOUT_S) == 0

@@ -1,0 +1,42 @@
+"""One instance of a service, as it stands behind a proxy.
+
+From the environment: ``INSTANCE`` its name, ``LOG_FILE`` and ``LOG_LEVEL``, and ``REDIS_URL``,
+if it has a Redis.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from redis import Redis
+
+from dockerflow_wsgi import DockerflowMiddleware
+from dockerflow_wsgi.logging import MozlogHandler
+
+log_file = Path(os.environ["LOG_FILE"]).open("a", buffering=1)  # noqa: SIM115 - open to the end
+logging.basicConfig(handlers=[MozlogHandler(log_file)], level=os.environ["LOG_LEVEL"])
+redis_url = os.environ.get("REDIS_URL")
+
+
+def app(environ, start_response):
+    """Tell who serves, and the request's ID."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    shown = {"instance": os.environ["INSTANCE"], "id": environ["HTTP_X_REQUEST_ID"]}
+    return [json.dumps(shown).encode()]
+
+
+def as_it_came(environ):
+    """Tell what the server understood of the request's first line and headers."""
+    headers = sorted(key for key in environ if key.startswith("HTTP_"))
+    return {"protocol": environ["SERVER_PROTOCOL"], "headers": " ".join(headers)}
+
+
+wrapped_app = DockerflowMiddleware(
+    app,
+    redis=Redis.from_url(redis_url) if redis_url else None,
+    version_path=Path(__file__).parents[3] / "examples",
+    summary_extra=as_it_came,
+)

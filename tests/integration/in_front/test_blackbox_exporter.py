@@ -1,0 +1,97 @@
+"""Prometheus' blackbox exporter probes the endpoints, as ``examples/blackbox_exporter`` has it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import urllib.parse
+import urllib.request
+
+import pytest
+from fronts import instance, redis_at
+from programs import run, running
+from servers import EXAMPLES
+from system import program
+from waiting import TIMEOUT_S, wait_until
+
+CONFIGURATION = EXAMPLES / "blackbox_exporter" / "blackbox.yml"
+PROGRAM = PACKAGE = "prometheus-blackbox-exporter"
+
+
+class Exporter:
+    """A running blackbox exporter.
+
+    Args:
+        address: Where it listens.
+        app: The instance that it probes.
+    """
+
+    def __init__(self, address, app):
+        self._address = address
+        self._app = app
+
+    def probe(self, path, module="http_2xx"):
+        """Have the app probed, and return success and status code."""
+        target = f"http://{self._app.address}{path}"
+        query = urllib.parse.urlencode({"module": module, "target": target})
+        url = f"http://{self._address}/probe?{query}"
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+            metrics = dict(
+                re.findall(r"^(probe_\w+) (\d+)$", response.read().decode(), re.MULTILINE)
+            )
+        return metrics["probe_success"], metrics["probe_http_status_code"]
+
+
+@contextlib.contextmanager
+def blackbox_exporter(directory, app):
+    """Run the exporter with the example's configuration, at a port that it chooses."""
+    command = [program(PROGRAM, PACKAGE), "--web.listen-address", "127.0.0.1:0"]
+    with running([*command, "--config.file", CONFIGURATION], cwd=directory) as exporter:
+
+        def listening():
+            return re.search(r'"?Listening on"? address=(\S+)', exporter.output)
+
+        yield Exporter(wait_until(listening)[1], app)
+
+
+def test_the_example_is_valid():
+    """The exporter's own check of the configuration finds nothing."""
+    command = [program(PROGRAM, PACKAGE), "--config.check", "--config.file", CONFIGURATION]
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", ["/__lbheartbeat__", "/__heartbeat__", "/__version__"])
+def test_an_endpoint_passes_the_usual_probe(directory, path):
+    """The module ``http_2xx``, which every installation has."""
+    with instance("app1", directory) as app1, blackbox_exporter(directory, app1) as exporter:
+        assert exporter.probe(path) == ("1", "200")
+
+
+def test_a_failing_heartbeat_fails_the_probe_until_it_is_well(directory):
+    """The app's Redis goes, and comes back; that the app is alive is told all the time."""
+    path = directory / "redis"
+    with (
+        instance("app1", directory, REDIS_URL=f"unix://{path}") as app1,
+        blackbox_exporter(directory, app1) as exporter,
+    ):
+        with redis_at(path):
+            assert exporter.probe("/__heartbeat__") == ("1", "200")
+        assert exporter.probe("/__heartbeat__") == ("0", "500")
+        assert exporter.probe("/__lbheartbeat__") == ("1", "200")
+        with redis_at(path):
+            assert exporter.probe("/__heartbeat__") == ("1", "200")
+
+
+def test_a_stricter_module_reads_the_status(directory):
+    """What is not bad enough to fail the heartbeat is told nevertheless."""
+    path = directory / "redis"
+    lenient = {"DOCKERFLOW_HEARTBEAT_FAILED_LEVEL": "critical"}
+    with (
+        instance("app1", directory, REDIS_URL=f"unix://{path}", **lenient) as app1,
+        blackbox_exporter(directory, app1) as exporter,
+    ):
+        with redis_at(path):
+            assert exporter.probe("/__heartbeat__", "heartbeat_ok") == ("1", "200")
+        assert exporter.probe("/__heartbeat__", "http_2xx") == ("1", "200")
+        assert exporter.probe("/__heartbeat__", "heartbeat_ok") == ("0", "200")

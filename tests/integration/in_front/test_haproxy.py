@@ -1,0 +1,205 @@
+"""HAProxy in front of two instances, with the configuration in ``examples/haproxy``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import pytest
+from fronts import Proxy, instance, redis_at, reserved_port
+from programs import run, running
+from servers import EXAMPLES
+from system import program
+from waiting import TIMEOUT_S, wait_until
+
+CONFIGURATION = EXAMPLES / "haproxy" / "haproxy.cfg"
+DEBUG, INFO = 7, 6  # syslog's numbers, in mozlog
+
+# What "show stat" says: status, and what the last check found (layer 7, layer 4).
+UP = ("UP", "L7OK")
+FAILS = ("DOWN", "L7STS")
+REFUSES = ("DOWN", "L4CON")
+
+
+class HAProxy(Proxy):
+    """A running HAProxy.
+
+    Args:
+        path: Its frontend's socket.
+        stats: Its stats socket.
+    """
+
+    def __init__(self, path, stats):
+        super().__init__(path)
+        self._stats = stats
+
+    def server(self, backend, name):
+        """Return a server's line of ``show stat``."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.connect(str(self._stats))
+            connection.sendall(b"show stat\n")
+            with connection.makefile() as stream:
+                rows = csv.DictReader(stream.read().removeprefix("# ").splitlines())
+        return next(row for row in rows if (row["pxname"], row["svname"]) == (backend, name))
+
+    def state(self, backend, name):
+        """Return a server's status, and what the last check found."""
+        row = self.server(backend, name)
+        return row["status"], row["check_status"].removeprefix("* ")  # the next one runs
+
+    def wait_for(self, state, backend, *names):
+        """Wait until servers are in a state."""
+
+        def is_in_state():
+            return all(self.state(backend, name) == state for name in names)
+
+        wait_until(is_in_state)
+
+    def serving(self):
+        """Ask twice as often as there are servers, and return the names of those who answered."""
+        answers = [self.ask() for _ in range(4)]
+        assert [status for status, _headers, _body in answers] == [200] * 4
+        return {json.loads(body)["instance"] for _status, _headers, body in answers}
+
+
+@contextlib.contextmanager
+def haproxy(directory, app1, app2):
+    """Run HAProxy with the example's configuration, and with frequent probes."""
+    command = [program("haproxy", "haproxy"), "-f", CONFIGURATION]
+    front, stats = directory / "front", directory / "stats"
+    environment = {"APP1": app1.address, "APP2": app2.address, "CHECK_INTERVAL": "50ms"}
+    environment |= {"BIND": f"unix@{front}", "STATS_SOCKET": str(stats)}
+    with running(command, cwd=directory, **environment):
+        proxy = HAProxy(front, stats)
+        wait_until(proxy.listens)
+        yield proxy
+
+
+def test_the_example_is_valid():
+    """HAProxy's own check of the configuration finds nothing, not even to warn of."""
+    command = [program("haproxy", "haproxy"), "-c", "-f", CONFIGURATION]
+    done = run(command, APP1="127.0.0.1:8001", APP2="127.0.0.1:8002")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Configuration file is valid\n"
+
+
+def test_a_plain_probe_is_answered_and_logged_at_debug(directory):
+    """``option httpchk`` speaks HTTP/1.0, sends no header at all, and does not drown the log."""
+    with (
+        instance("app1", directory, log_level="DEBUG") as verbose,
+        instance("app2", directory) as usual,
+        haproxy(directory, verbose, usual) as proxy,
+    ):
+        for backend in ("alive", "ready"):
+            proxy.wait_for(UP, backend, "app1", "app2")
+        assert proxy.serving() == {"app1", "app2"}
+        probes = [one for one in verbose.summaries() if one["Fields"]["path"] != "/"]
+        logged = usual.summaries()
+    assert {probe["Fields"]["path"] for probe in probes} == {"/__lbheartbeat__", "/__heartbeat__"}
+    for probe in probes:
+        fields = probe["Fields"]
+        assert (fields["protocol"], fields["headers"]) == ("HTTP/1.0", "HTTP_X_REQUEST_ID")
+        assert (fields["agent"], fields["lang"]) == ("", "")
+        assert (fields["method"], fields["code"], fields["errno"]) == ("GET", 200, 0)
+        assert probe["Severity"] == DEBUG
+    assert {(one["Fields"]["path"], one["Severity"]) for one in logged} == {("/", INFO)}
+
+
+def test_a_killed_instance_is_left_out_until_it_is_back(directory):
+    """Its requests go to the other one from the first on, also before HAProxy knows."""
+    with (
+        reserved_port() as port,
+        instance("app2", directory) as app2,
+        instance("app1", directory, "--reuse-port", port=port) as app1,
+        haproxy(directory, app1, app2) as proxy,
+    ):
+        proxy.wait_for(UP, "alive", "app1", "app2")
+        assert proxy.serving() == {"app1", "app2"}
+
+        app1.server.kill()
+        assert proxy.serving() == {"app2"}
+        proxy.wait_for(REFUSES, "alive", "app1")
+        assert proxy.serving() == {"app2"}
+
+        with instance("app1", directory, "--reuse-port", port=port):
+            for backend in ("alive", "ready"):
+                proxy.wait_for(UP, backend, "app1", "app2")
+            assert proxy.serving() == {"app1", "app2"}
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 502)])
+def test_a_request_under_way_when_its_instance_is_killed(directory, method, status):
+    """A ``GET`` is answered by the other one; a ``POST`` may have been carried out already."""
+    with (
+        instance("app1", directory) as app1,
+        instance("app2", directory) as app2,
+        haproxy(directory, app1, app2) as proxy,
+        ThreadPoolExecutor() as threads,
+    ):
+        proxy.wait_for(UP, "ready", "app1", "app2")
+        for process in app1.server.family():
+            process.suspend()
+        answers = [threads.submit(proxy.ask, method=method) for _ in range(2)]  # one for each
+        answered = as_completed(answers, timeout=TIMEOUT_S)
+        assert next(answered).result()[0] == 200
+        app1.server.kill()
+        assert next(answered).result()[0] == status
+
+
+def test_an_instance_whose_heartbeat_fails_is_left_out_until_it_is_well(directory):
+    """Its own Redis is gone: HAProxy tells the status code, and asks the other one only."""
+    path = directory / "redis"
+    with (
+        instance("app1", directory, REDIS_URL=f"unix://{path}") as app1,
+        instance("app2", directory) as app2,
+        haproxy(directory, app1, app2) as proxy,
+    ):
+        with redis_at(path):
+            proxy.wait_for(UP, "ready", "app1", "app2")
+            assert proxy.serving() == {"app1", "app2"}
+
+        proxy.wait_for(FAILS, "ready", "app1")
+        assert proxy.server("ready", "app1")["check_code"] == "500"
+        assert proxy.state("alive", "app1") == UP
+        assert proxy.serving() == {"app2"}
+
+        with redis_at(path):
+            proxy.wait_for(UP, "ready", "app1")
+            assert proxy.serving() == {"app1", "app2"}
+
+
+def test_the_answer_of_a_slow_heartbeat_is_waited_for(directory):
+    """Its Redis hangs: HAProxy tells the heartbeat's own status, and not that it had no answer."""
+    path = directory / "redis"
+    hasty = {"DOCKERFLOW_CHECK_TIMEOUT": "0.5"}
+    with (
+        redis_at(path) as redis,
+        instance("app1", directory, REDIS_URL=f"unix://{path}", **hasty) as app1,
+        instance("app2", directory) as app2,
+        haproxy(directory, app1, app2) as proxy,
+    ):
+        proxy.wait_for(UP, "ready", "app1")
+        with redis.stopped():
+            proxy.wait_for(FAILS, "ready", "app1")
+            assert proxy.server("ready", "app1")["check_code"] == "500"
+        proxy.wait_for(UP, "ready", "app1")
+
+
+def test_when_no_instance_is_ready_all_that_live_serve(directory):
+    """A Redis that all of them share is gone: pages that need none are still there."""
+    path = directory / "redis"
+    shared = {"REDIS_URL": f"unix://{path}"}
+    with (
+        instance("app1", directory, **shared) as app1,
+        instance("app2", directory, **shared) as app2,
+        haproxy(directory, app1, app2) as proxy,
+    ):
+        with redis_at(path):
+            proxy.wait_for(UP, "ready", "app1", "app2")
+
+        proxy.wait_for(FAILS, "ready", "app1", "app2")
+        assert proxy.serving() == {"app1", "app2"}

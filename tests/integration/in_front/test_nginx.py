@@ -1,0 +1,77 @@
+"""nginx in front of an app makes the request ID, with the file in ``examples/nginx``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from fronts import Proxy, instance
+from programs import running
+from servers import EXAMPLES
+from system import program
+from waiting import wait_until
+
+# What a distribution's nginx.conf has around the example, kept within the test's directory.
+AROUND = """
+daemon off;
+pid pid;
+events {{}}
+http {{
+    client_body_temp_path client_body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    include {example};
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(directory, app):
+    """Run nginx with the example, moved to the test's addresses; yield it and its log."""
+    executable = program("nginx", "nginx-light")
+    front, log = directory / "front", directory / "access.log"
+    example = (EXAMPLES / "nginx" / "app.conf").read_text()
+    for theirs, ours in (
+        ("listen 8080;", f"listen unix:{front};"),
+        ("server 127.0.0.1:8000;", f"server {app.address};"),
+        ("access_log /var/log/nginx/app.log ", f"access_log {log} "),
+    ):
+        assert example.count(theirs) == 1
+        example = example.replace(theirs, ours)
+    (directory / "app.conf").write_text(example)
+    (directory / "nginx.conf").write_text(AROUND.format(example=directory / "app.conf"))
+    command = [executable, "-e", "stderr", "-p", directory, "-c", directory / "nginx.conf"]
+    with running(command, cwd=directory):
+        proxy = Proxy(front)
+        wait_until(proxy.listens)
+        yield proxy, log
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Request-ID": "forged"}], ids=["none", "forged"])
+def test_everybody_has_the_request_id_of_nginx(directory, headers):
+    """The app, its response, its summary and nginx's log; a client's own is replaced."""
+    with instance("app1", directory) as app1, nginx(directory, app1) as (proxy, log):
+        status, answered, body = proxy.ask("/", headers)
+        wait_until(lambda: log.read_text().endswith("\n"))
+        wait_until(app1.summaries)
+        (line,) = log.read_text().splitlines()
+        (summary,) = app1.summaries()
+    made = line.split()[-1]
+    assert status == 200
+    assert len(made) == len("0123456789abcdef0123456789abcdef")
+    assert json.loads(body)["id"] == made
+    assert answered.get_all("X-Request-ID") == [made]
+    assert summary["Fields"]["rid"] == made
+
+
+def test_an_endpoint_answers_through_nginx(directory):
+    """With nginx's request ID as well."""
+    with instance("app1", directory) as app1, nginx(directory, app1) as (proxy, log):
+        status, answered, body = proxy.ask("/__lbheartbeat__")
+        wait_until(lambda: log.read_text().endswith("\n"))
+        (line,) = log.read_text().splitlines()
+    assert (status, body) == (200, b"")
+    assert answered.get_all("X-Request-ID") == line.split()[-1:]

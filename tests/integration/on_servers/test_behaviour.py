@@ -1,0 +1,249 @@
+"""On every server, the middleware answers, watches and stays out of the way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+import uuid
+
+from on_servers.running import running
+from on_servers.wire import Gate, Wire, request
+from waiting import TIMEOUT_S
+
+ENDPOINTS = ("/__version__", "/__heartbeat__", "/__lbheartbeat__")
+SLOW_CLIENTS = 100
+
+
+def comparable(response):
+    """Return a response without what differs from one to the next."""
+    headers = [item for item in response.headers if item[0] not in {"date", "x-request-id"}]
+    return response.status, sorted(headers), response.body
+
+
+def test_endpoints(server):
+    """The three paths are answered, with the request's ID, and logged at DEBUG."""
+    for path, body in zip(
+        ENDPOINTS,
+        (
+            b'{"source": "", "version": "1", "commit": "abc", "build": ""}\n',
+            b'{"status": "ok", "checks": {"fine": "ok"}, "details": {}}\n',
+            b"",
+        ),
+        strict=True,
+    ):
+        rid, response = server.ask("GET", path)
+        assert (response.status, response.body) == (200, body)
+        assert response.header("Content-Type") == "application/json"
+        assert response.header("Content-Length") == str(len(body))
+        assert response.header("Cache-Control") == "no-store"
+        assert response.header("X-Request-ID") == rid
+        assert server.log.wait_for("rid", rid)["Severity"] == 7
+
+
+def test_head(server):
+    """``HEAD`` is answered with not one byte after the headers."""
+    for path in ENDPOINTS:
+        with Wire(server.port) as wire:
+            wire.send(request("HEAD", path, "Connection: close"))
+            head, body = wire.rest().split(b"\r\n\r\n", 1)
+        assert head.split()[1] == b"200"
+        assert body == b""
+
+
+def test_head_has_the_headers_of_get(server):
+    """Also the length of the body that it does not have."""
+    for path in ENDPOINTS:
+        _rid, get = server.ask("GET", path)
+        _rid, head = server.ask("HEAD", path)
+        assert comparable(head)[:2] == comparable(get)[:2]
+
+
+def test_method_not_allowed(server):
+    """Any other method is refused with 405 and ``Allow``."""
+    for path in ENDPOINTS:
+        _rid, response = server.ask("POST", path, body=b"x=1")
+        assert response.status == 405
+        assert response.header("Allow") == "GET, HEAD, OPTIONS"
+
+
+def test_page_is_untouched(server):
+    """A page is the bare app's, but for the request ID that it and the app get."""
+    rid, wrapped = server.ask("GET", "/p%C3%A4ge?q=1")
+    _rid, bare = server.ask("GET", "/p%C3%A4ge?q=1", bare=True)
+    assert wrapped.header("X-Request-ID") == rid
+    told, bare_told = json.loads(wrapped.body), json.loads(bare.body)
+    assert told["get_request_id"] == told["dockerflow.request_id"] == told["HTTP_X_REQUEST_ID"]
+    assert told["get_request_id"] == rid
+    assert bare.header("X-Request-ID") is None
+    for key in ("PATH_INFO", "QUERY_STRING", "SCRIPT_NAME", "REQUEST_METHOD", "wsgi.url_scheme"):
+        assert told[key] == bare_told[key]
+    summary = server.log.wait_for("rid", rid)
+    assert (summary["Fields"]["code"], summary["Fields"]["path"]) == (200, "/päge")
+
+
+def test_request_id(server):
+    """A request without an ID gets one, the same in the app, the response and the log."""
+    with Wire(server.port) as wire:
+        wire.send(request("GET", "/", "Connection: close"))
+        response = wire.read()
+    rid = response.header("X-Request-ID")
+    assert str(uuid.UUID(rid)) == rid
+    assert json.loads(response.body)["get_request_id"] == rid
+    assert server.log.wait_for("rid", rid)["Fields"]["path"] == "/"
+
+
+def test_streaming(server):
+    """Each chunk is sent when the app has made it, and was made under the request's ID."""
+    rid = str(uuid.uuid4())
+    with Gate() as gate, Wire(server.port) as wire:
+        wire.send(
+            request("GET", f"/stream?{gate.query}", f"X-Request-ID: {rid}", "Connection: close")
+        )
+        response = wire.begin()
+        for number in range(5):
+            assert response.readline() == f"{number} {rid}\n".encode()
+            if number < 4:
+                gate.open()
+        assert response.read() == b""
+    server.log.wait_for("closed", rid)
+    server.log.wait_for("rid", rid)
+
+
+def test_file(server):
+    """A file arrives whole and with the bare app's headers."""
+    rid, wrapped = server.ask("GET", "/file")
+    assert wrapped.body == server.file
+    assert comparable(wrapped) == comparable(server.ask("GET", "/file", bare=True)[1])
+    assert server.log.wait_for("rid", rid)["Fields"]["code"] == 200
+
+
+def test_app_raises_before_the_headers(server):
+    """The client gets what the bare app's does, and is not kept waiting."""
+    rid, received = server.ask_for_bytes("/raises-before")
+    assert received == server.ask_for_bytes("/raises-before", "X-Bare: 1")[1]
+    assert received.split()[1:2] in ([b"500"], [])
+    summary = server.log.wait_for("rid", rid)
+    assert summary["Severity"] == 3
+    assert summary["Fields"]["msg"] == "before the headers"
+    assert summary["Fields"]["errno"] == 500
+
+
+def test_app_raises_after_the_headers(server):
+    """The client gets the same bytes as from the bare app; the summary has the error."""
+    rid, received = server.ask_for_bytes("/raises-after")
+    _rid, bare = server.ask_for_bytes("/raises-after", "X-Bare: 1")
+    shorter, longer = sorted((received, bare), key=len)
+    assert longer.startswith(shorter)
+    assert len(longer) == len(shorter) or server.kind.truncates
+    summary = server.log.wait_for("rid", rid)
+    assert summary["Severity"] == 3
+    assert summary["Fields"]["msg"] == "after the headers"
+    server.log.wait_for("closed", rid)
+
+
+def test_client_hangs_up(server):
+    """When the client goes away half way, the app's body is closed and the summary written."""
+    rid = str(uuid.uuid4())
+    with Wire(server.port) as wire:
+        wire.send(request("GET", "/endless", f"X-Request-ID: {rid}"))
+        assert wire.begin().read(200_000) == b"x" * 200_000
+    server.log.wait_for("closed", rid)
+    assert server.log.wait_for("rid", rid)["Fields"]["code"] == 200
+
+
+def test_keep_alive(server):
+    """One connection serves several requests, each under its own ID."""
+    with Wire(server.port) as wire:
+        for path in ("/", "/__heartbeat__", "/raises-nothing", "/__lbheartbeat__", "/"):
+            rid = str(uuid.uuid4())
+            wire.send(request("GET", path, f"X-Request-ID: {rid}"))
+            assert wire.read().header("X-Request-ID") == rid
+            server.log.wait_for("rid", rid)
+
+
+def test_pipelining(server):
+    """Requests sent all at once are answered in order, each under its own ID."""
+    rids = [str(uuid.uuid4()) for _ in range(6)]
+    paths = ["/", "/__version__", "/upload", "/__lbheartbeat__", "/file", "/__heartbeat__"]
+    with Wire(server.port) as wire:
+        wire.send(
+            b"".join(
+                request("GET", path, f"X-Request-ID: {rid}")
+                for path, rid in zip(paths, rids, strict=True)
+            )
+        )
+        assert [wire.read().header("X-Request-ID") for _ in rids] == rids
+
+
+def test_slow_clients(server):
+    """A hundred clients that send half a request, and the rest when all have done so."""
+    rids = [str(uuid.uuid4()) for _ in range(SLOW_CLIENTS)]
+    wires = [Wire(server.port) for _ in rids]
+    try:
+        data = [request("GET", "/", f"X-Request-ID: {rid}", "Connection: close") for rid in rids]
+        for wire, sent in zip(wires, data, strict=True):
+            wire.send(sent[:40])
+        answered = []
+
+        def finish(wire, sent):
+            with wire:
+                wire.send(sent[40:])
+                answered.append(wire.read().header("X-Request-ID"))
+
+        threads = [
+            threading.Thread(target=finish, args=pair) for pair in zip(wires, data, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for wire in wires:
+            wire.__exit__()
+    assert sorted(answered) == sorted(rids)
+    for rid in rids:
+        server.log.wait_for("rid", rid)
+
+
+def test_one_summary_each(kind):
+    """Whatever happens to a request, it has exactly one summary when the server has stopped."""
+    with running(kind) as server:
+        rids = []
+        for _ in range(3):
+            for path in ("/", "/file", "/upload", "/raises-before", *ENDPOINTS):
+                for method in ("GET", "HEAD", "POST"):
+                    rid = str(uuid.uuid4())
+                    rids.append(rid)
+                    with Wire(server.port) as wire:
+                        wire.send(
+                            request(method, path, f"X-Request-ID: {rid}", "Connection: close")
+                        )
+                        wire.rest()
+        for rid in rids:  # some servers, told to stop, do not wait for what is not yet logged
+            server.log.wait_for("rid", rid)
+        server.stop()
+        server.log.drain()
+        counted = [line["Fields"]["rid"] for line in server.log.summaries()]
+        assert [counted.count(rid) for rid in rids] == [1] * len(rids)
+        assert server.log.broken == []
+
+
+def test_stop(kind):
+    """SIGTERM ends the server and all of its processes, with nothing hanging."""
+    with running(kind) as server:
+        server.ask("GET", "/__heartbeat__")
+        assert server.stop() in {0, -signal.SIGTERM}
+
+
+def test_recycling(kind):
+    """A server that replaces its workers loses no request and no summary by it."""
+    with running(kind, *kind.recycling) as server:
+        processes = set()
+        deadline = time.monotonic() + TIMEOUT_S
+        while len(processes) < 3:  # some notice only after a second that they are to go
+            rid, response = server.ask("GET", "/")
+            assert response.status == 200
+            processes.add(server.log.wait_for("rid", rid)["Pid"])
+            assert time.monotonic() < deadline, f"only {processes} served"

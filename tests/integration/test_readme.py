@@ -1,0 +1,199 @@
+"""README tells the truth: its code runs, and its answers are the real ones."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import re
+import shlex
+import sqlite3
+import urllib.parse
+
+import pytest
+from programs import run
+from servers import ROOT, gunicorn_server
+from waiting import TIMEOUT_S
+
+from dockerflow_wsgi import DockerflowMiddleware, get_request_id
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    """Return the code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def normal(text):
+    """Put placeholders in place of what differs from run to run."""
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", text)
+    text = re.sub(r'"(Timestamp|Pid|t)": \d+', r'"\1": 0', text)
+    text = re.sub(r'"(Hostname|agent)": "[^"]*"', r'"\1": ""', text)
+    return re.sub(r"^Date: .*$", "Date: D", text, flags=re.MULTILINE)
+
+
+def curl(command, port):
+    """Do what ``curl [-i] [-X METHOD] URL`` does, with ``-i``'s headers as they came."""
+    words = shlex.split(command)[1:]
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    url = urllib.parse.urlsplit("http://" + words[-1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    target = url.path + (f"?{url.query}" if url.query else "")
+    connection.request(method, target, headers={"User-Agent": "curl", "Accept": "*/*"})
+    response = connection.getresponse()
+    shown = response.read().decode()
+    if "-i" in words:
+        headers = "".join(f"{name}: {value}\n" for name, value in response.getheaders())
+        shown = f"HTTP/1.1 {response.status} {response.reason}\n{headers}\n{shown}"
+    connection.close()
+    return shown
+
+
+@pytest.fixture
+def quickstart_database(tmp_path):
+    """Migrate a new SQLite database for the quickstart, as README's first command does."""
+    url = f"sqlite:///{tmp_path / 'guests.sqlite3'}"
+    run("alembic -c examples/alembic.ini upgrade head", check=True, DATABASE_URL=url)
+    return url
+
+
+def test_every_printed_answer_is_the_real_one(quickstart_database):
+    """The quickstart, served by gunicorn, answers what README prints, and logs it too."""
+    with gunicorn_server(
+        "examples.quickstart:wrapped_app", DATABASE_URL=quickstart_database
+    ) as server:
+        for block in blocks("console"):
+            for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+                command, _, printed = example.partition("\n")
+                assert normal(curl(command, server.port)) == normal(printed), command
+        server.stop()
+        (first, *_) = [line for line in server.output.splitlines() if line.startswith("{")]
+    first = normal(json.dumps(json.loads(first)))
+    (printed,) = blocks("json")
+    assert first == normal(json.dumps(json.loads(printed)))
+
+
+def test_the_commands_of_the_first_screen_are_what_ci_and_the_tests_run():
+    """Two shell blocks: one serves the quickstart, one passes the tests."""
+    serve, check = blocks("sh")
+    assert "alembic -c examples/alembic.ini upgrade head" in serve
+    assert "gunicorn examples.quickstart:wrapped_app" in serve
+    assert "'.[test]'" in check
+    assert "pytest" in check
+    assert README.index(check) < README.index("\n## ")
+
+
+def test_the_code_runs(redis_url, monkeypatch):
+    """All Python blocks, one after the other, in one namespace."""
+    import redis
+
+    async def ping_search_engine():
+        return False
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    with redis.Redis.from_url(redis_url) as client:
+        namespace = {"client": client, "ping_search_engine": ping_search_engine}
+        try:
+            first, version, checks, request_id, summary, logged, flask_app, worker = blocks(
+                "python"
+            )
+            exec(first, namespace)
+            assert type(root.handlers[-1]).__name__ == "MozlogHandler"
+            exec(version, namespace)
+            exec(checks, namespace)
+            report = namespace["dockerflow"].registry
+            assert report.names == ("storage_reachable", "search", "sessions")
+            exec(flask_app, {"__name__": "readme"})
+            exec(request_id, namespace)
+            assert namespace["get_request_id"] is get_request_id
+            exec(summary, namespace)
+            assert isinstance(namespace["dockerflow"], DockerflowMiddleware)
+            exec(logged, namespace)
+            assert type(root.handlers[-1].formatter).__name__ == "MozlogFormatter"
+            monkeypatch.setenv("PORT", "0")
+            monkeypatch.setenv("REDIS_URL", redis_url)
+            exec(worker, own := {})  # it stands by itself
+            with own["client"], own["server"] as server:
+                shown = json.loads(curl("curl localhost/__heartbeat__", server.port))
+            assert shown["checks"] == {"check_redis_connected": "ok"}
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+
+
+def test_the_doctors_screen_is_the_real_one(quickstart_database, monkeypatch):
+    """But for the time, the directory and where lines are broken."""
+    (screen,) = blocks("text")
+    command, _, printed = screen.partition("\n")
+    setting, program, *arguments = shlex.split(command.removeprefix("$ "))
+    assert program == "dockerflow-wsgi"
+    environment = {"DATABASE_URL": quickstart_database}
+    environment.update([setting.split("=", 1)])
+    monkeypatch.delenv("PORT", raising=False)
+    done = run([program, *arguments], **environment)
+    assert done.returncode == 1
+    assert "secret" not in done.stdout
+    shown = [
+        re.sub(r"\d\d:\d\d:\d\d UTC|in \d\.\d\d s", "TIME", " ".join(text.split()))
+        for text in (done.stdout.replace(str(ROOT), "/srv/guests"), printed)
+    ]
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_the_quickstart_signs_the_book(quickstart_database, tmp_path, workers):
+    """What a visitor does is in the database; three workers serve as well as one."""
+    with gunicorn_server(
+        "examples.quickstart:wrapped_app", "--workers", workers, DATABASE_URL=quickstart_database
+    ) as server:
+        curl("curl localhost/?name=%3CAda%3E", server.port)
+        page = curl("curl localhost/", server.port)
+        assert "404 Not Found" in curl("curl -i localhost/x", server.port)
+    assert "<li>&lt;Ada&gt;</li>" in page
+    with sqlite3.connect(tmp_path / "guests.sqlite3") as connection:
+        assert connection.execute("SELECT name FROM guests").fetchall() == [("<Ada>",)]
+    connection.close()
+
+
+def test_the_quickstart_runs_on_real_servers(postgres_url, redis_url):
+    """``DATABASE_URL`` and ``REDIS_URL`` switch it over; before its migrations it says so."""
+    url = postgres_url.replace("postgresql+psycopg:", "postgresql:")
+    environment = {"DATABASE_URL": url, "REDIS_URL": redis_url}
+    with gunicorn_server("examples.quickstart:wrapped_app", **environment) as server:
+        before = json.loads(curl("curl localhost/__heartbeat__", server.port))
+        assert before["checks"]["check_migrations_applied"] == "warning"
+        run("alembic -c examples/alembic.ini upgrade head", check=True, **environment)
+        after = json.loads(curl("curl localhost/__heartbeat__", server.port))
+        assert after["status"] == "ok"
+        assert after["checks"]["check_redis_connected"] == "ok"
+        assert "<li>Ada</li></ul><p>Visits: 1</p>" in curl("curl localhost/?name=Ada", server.port)
+
+
+def test_the_flask_example_is_served_with_one_command(tmp_path, redis_url):
+    """README's command, step by step, but for the installation: migrate, then gunicorn."""
+    (command,) = blocks("shell")
+    _make, _install, migrate, serve = command.split(" && ")
+    assert migrate == ".venv/bin/flask --app examples.flask_app db upgrade"
+    assert serve == ".venv/bin/gunicorn 'examples.flask_app:create_app()'\n"
+    environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'notes'}", "REDIS_URL": redis_url}
+    run(migrate.removeprefix(".venv/bin/"), check=True, **environment)
+    with gunicorn_server("examples.flask_app:create_app()", **environment) as server:
+        page = json.loads(curl("curl localhost/", server.port))
+        shown = json.loads(curl("curl localhost/__heartbeat__", server.port))
+        server.stop()
+        summary = server.logged("request.summary")[-1]
+    assert (page["notes"], page["visits"]) == ([], 1)
+    assert shown == {
+        "status": "ok",
+        "checks": {
+            "check_database_connected": "ok",
+            "check_redis_connected": "ok",
+            "check_migrations_applied": "ok",
+            "notes_fit": "ok",
+        },
+        "details": {},
+    }
+    assert summary["rid"] == page["request_id"]
