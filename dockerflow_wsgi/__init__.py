@@ -4,7 +4,7 @@ from . import checks
 from .checks import CheckRegistry
 from .errors import ConfigurationError
 from .middleware import DockerflowMiddleware
-from .request_id import get_request_id
+from .request_id import get_request_id, request_id_context
 from .server import serve_in_background
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "DockerflowMiddleware",
     "checks",
     "get_request_id",
+    "request_id_context",
     "serve_in_background",
 ]

@@ -1,6 +1,6 @@
-"""The endpoints: small WSGI apps that answer in front of the wrapped one.
+"""The endpoints: small WSGI apps that answer instead of the wrapped one.
 
-The paths, their methods and their status codes come from the Dockerflow README.
+Their paths, methods and statuses are those of the Dockerflow README.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ import logging
 import os
 from contextlib import nullcontext, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NoReturn
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from . import summary
-from .answer import JSON, Answer, error_answer, to_json
 from .checks.page import render_page
 from .checks.runner import CheckRunner
-from .errors import VersionError
-from .faults import call_hook, log_fault
+from .errors import VersionError, call_safely, log_exception
+from .serialization import to_json_bytes
 from .version import FILE_NAME, VersionFile, call_version_callback, version_to_json
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from collections.abc import Callable, Iterable
 
-    from .checks import CheckRegistry
-    from .config import DetailsPolicy, Settings
-    from .hooks import Hooks
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from .checks import CheckRegistry, HeartbeatReport
+    from .checks.outcome import CheckContext
+    from .settings import DetailsPolicy, Settings
     from .version import VersionCallback
 
 VERSION_PATH = "/__version__"
@@ -35,138 +36,159 @@ HEARTBEAT_PATH = "/__heartbeat__"
 LBHEARTBEAT_PATH = "/__lbheartbeat__"
 ERROR_PATH = "/__error__"
 
+JSON = "application/json"
 HTML = "text/html"
 
-_STYLE_ONLY = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 _ALLOW = ("Allow", "GET, HEAD, OPTIONS")
+_STYLE_ONLY = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 
-logger = logging.getLogger("dockerflow_wsgi")
+
+class Response:
+    """A complete response of an endpoint.
+
+    Args:
+        code: The HTTP status.
+        body: The body; ``HEAD`` does not get it.
+        headers: Further headers.
+        content_type: The media type of the body.
+
+    Attributes:
+        status: The status with its reason phrase.
+        headers: All headers but the request ID's.
+        body: The body.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        code: int,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        content_type: str = JSON,
+    ) -> None:
+        self.status = f"{code} {_reason(code)}"
+        self.body = body
+        self.headers = [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            *headers,
+        ]
+
+
+def error_response(code: int, text: str, *headers: tuple[str, str]) -> Response:
+    """Make a response with the JSON body ``{"error": text}``.
+
+    Args:
+        code: The HTTP status.
+        text: What is wrong, and what to do.
+        *headers: Further headers.
+    """
+    return Response(code, to_json_bytes({"error": text}), headers)
+
+
+def _reason(code: int) -> str:
+    try:
+        return HTTPStatus(code).phrase
+    except ValueError:
+        return "Heartbeat Failed"  # a heartbeat_failed_status_code that is not registered
 
 
 class Endpoint:
-    """Answers ``GET`` and ``HEAD``, tells ``OPTIONS`` so, and refuses every other method."""
+    """Handles ``GET``, ``HEAD`` and ``OPTIONS``, and answers 405 to every other method."""
 
     __slots__ = ()
 
-    _options: ClassVar = Answer(200, headers=[_ALLOW])
-
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        """Answer as a WSGI app."""
+        """Answer a request, as a WSGI app."""
         method = environ.get("REQUEST_METHOD")
         if method in ("GET", "HEAD"):
-            answer = self.answer(environ)
+            response = self.respond(environ)
         elif method == "OPTIONS":
-            answer = self._options
+            response = Response(200, headers=[_ALLOW])
         else:
-            answer = error_answer(405, f"{method} is not allowed: use GET or HEAD", _ALLOW)
-        start_response(answer.status, list(answer.headers))
-        return [] if method == "HEAD" else [answer.body]
+            response = error_response(405, f"{method} is not allowed: use GET or HEAD", _ALLOW)
+        start_response(response.status, response.headers.copy())
+        return [] if method == "HEAD" or not response.body else [response.body]
 
-    def answer(self, environ: WSGIEnvironment) -> Answer:
-        """Answer a ``GET``.
+    def respond(self, environ: WSGIEnvironment) -> Response:
+        """Return the response to a ``GET``.
 
         Args:
             environ: The request.
-
-        Returns:
-            The answer; ``HEAD`` gets it too, without its body.
         """
         raise NotImplementedError
 
 
 class LbHeartbeatEndpoint(Endpoint):
-    """``/__lbheartbeat__``: this process serves requests. Checks nothing, waits for nothing.
+    """``/__lbheartbeat__``: this process serves requests. It checks nothing.
 
-    The status is 200 and not 204, which AWS's classic load balancer takes for a failure.
-
-    Attributes:
-        ok: Its answer.
+    The status is 200, not 204: AWS's classic load balancer takes 204 for a failure.
     """
 
     __slots__ = ()
 
-    ok: ClassVar = Answer(200)
+    _ok = Response(200)
 
-    def answer(self, environ: WSGIEnvironment) -> Answer:  # noqa: ARG002
-        """Answer at once."""
-        return self.ok
-
-
-LBHEARTBEAT = LbHeartbeatEndpoint()
-
-
-def needs_no_record(environ: WSGIEnvironment) -> bool:
-    """Tell whether a probe will be answered well, and nobody listens to that.
-
-    Args:
-        environ: A request to ``/__lbheartbeat__``.
-
-    Returns:
-        Whether there is nothing to log.
-    """
-    method = environ.get("REQUEST_METHOD")
-    return method in ("GET", "HEAD") and not summary.logger.isEnabledFor(logging.DEBUG)
+    def respond(self, environ: WSGIEnvironment) -> Response:
+        """Return an empty response."""
+        return self._ok
 
 
 class VersionEndpoint(Endpoint):
     """``/__version__``: the version object.
 
     Args:
-        file: Where it is read from.
+        file: The file to read it from.
 
     Attributes:
-        file: Where it is read from.
-        callback: Asked in place of the file, if set.
+        file: The file to read it from.
+        callback: Called instead of reading the file, if set.
     """
 
-    __slots__ = ("_last", "callback", "file")
+    __slots__ = ("callback", "file")
 
     def __init__(self, file: VersionFile) -> None:
         self.file = file
-        self._last: tuple[bytes, Answer] = (b"", Answer(200))
         self.callback: VersionCallback | None = None
 
-    def answer(self, environ: WSGIEnvironment) -> Answer:  # noqa: ARG002
-        """Answer with the version object: 404 if there is none, 500 if it is wrong."""
+    def respond(self, environ: WSGIEnvironment) -> Response:
+        """Return the version object; 404 without one, 500 if it is invalid."""
         try:
             body = self._body()
         except VersionError as error:
-            log_fault(f"{VERSION_PATH}: {error.path or 'the version callback'}: {error}", error)
-            return error_answer(500, str(error))
-        return self._absent() if body is None else self._present(body)
+            source = error.path or "the version callback"
+            log_exception(f"{VERSION_PATH}: {source}: {error}", error)
+            return error_response(500, str(error))
+        return self._not_found() if body is None else Response(200, body)
 
     def _body(self) -> bytes | None:
         if self.callback is None:
-            reading = self.file.read()
-            return None if reading is None else reading.body
+            return self.file.read()
         version = call_version_callback(self.callback, self.file.directory())
         return None if version is None else version_to_json(version)
 
-    def _present(self, body: bytes) -> Answer:
-        last_body, answer = self._last
-        if body != last_body:
-            answer = Answer(200, body)
-            self._last = (body, answer)
-        return answer
-
-    def _absent(self) -> Answer:
+    def _not_found(self) -> Response:
         if self.callback is not None:
-            return error_answer(404, "the version callback returned None: there is no version")
+            return error_response(404, "the version callback returned None: there is no version")
         paths = self.file.paths
         with suppress(FileNotFoundError):  # the current directory itself may be gone
             paths = tuple(map(os.path.abspath, paths))
-        logger.warning("%s: there is no %s", VERSION_PATH, " and no ".join(paths))
+        text = "%s: file not found: %s"
+        logging.getLogger("dockerflow_wsgi").warning(text, VERSION_PATH, ", ".join(paths))
         remedy = "write it at build time, or set version_path to its directory"
-        return error_answer(404, f"{FILE_NAME} not found: {remedy}")
+        return error_response(404, f"{FILE_NAME} not found: {remedy}")
 
 
 class HeartbeatEndpoint(Endpoint):
-    """``/__heartbeat__``: what the checks found.
+    """``/__heartbeat__``: the results of the checks.
 
     Args:
         runner: Runs the checks.
-        failed_status_code: The status when the heartbeat has failed.
-        details: Who may see the messages; see `dockerflow_wsgi.config.Settings`.
+        failed_status_code: The status of a failed heartbeat.
+        details: Who gets the messages of the checks; see `settings.Settings`.
 
     Attributes:
         runner: Runs the checks.
@@ -181,8 +203,8 @@ class HeartbeatEndpoint(Endpoint):
         self._failed_status_code = failed_status_code
         self._details = details
 
-    def answer(self, environ: WSGIEnvironment) -> Answer:
-        """Answer with the report, as a page if the prober is a browser."""
+    def respond(self, environ: WSGIEnvironment) -> Response:
+        """Run the checks, and return the report; a browser gets an HTML page."""
         report = self.runner.report()
         code = self._failed_status_code if report.has_failed else 200
         with_details = self._shows_details(environ)
@@ -190,12 +212,12 @@ class HeartbeatEndpoint(Endpoint):
         if _prefers_html(environ.get("HTTP_ACCEPT", "")):
             page = render_page(report, with_details=with_details)
             body = page.encode("utf-8", "backslashreplace")
-            return Answer(code, body, [*vary, _STYLE_ONLY], f"{HTML}; charset=utf-8")
-        return Answer(code, to_json(report.to_dict(with_details=with_details)), vary)
+            return Response(code, body, [*vary, _STYLE_ONLY], f"{HTML}; charset=utf-8")
+        return Response(code, to_json_bytes(report.to_dict(with_details=with_details)), vary)
 
     def _shows_details(self, environ: WSGIEnvironment) -> bool:
         if callable(self._details):
-            return bool(call_hook("heartbeat_details", self._details, environ, instead=False))
+            return bool(call_safely("heartbeat_details", self._details, environ, default=False))
         return self._details == "always"
 
 
@@ -204,29 +226,27 @@ class ErrorEndpoint(Endpoint):
 
     __slots__ = ()
 
-    def answer(self, environ: WSGIEnvironment) -> NoReturn:  # noqa: ARG002
+    def respond(self, environ: WSGIEnvironment) -> NoReturn:
         """Raise.
 
         Raises:
             RuntimeError: Always.
         """
-        logger.error("%s was called", ERROR_PATH)
-        raise RuntimeError(f"{ERROR_PATH} raises this to test how errors are reported")
+        logging.getLogger("dockerflow_wsgi").error("%s was requested", ERROR_PATH)
+        raise RuntimeError(f"{ERROR_PATH} raises this exception to test how errors are reported")
 
 
 def make_endpoints(
-    settings: Settings, hooks: Hooks, registry: CheckRegistry, version: VersionEndpoint
-) -> dict[str, WSGIApplication]:
-    """Make the endpoints of a middleware.
-
-    Args:
-        settings: What they go by.
-        hooks: What they call.
-        registry: The checks.
-        version: The endpoint of the version object.
+    settings: Settings,
+    registry: CheckRegistry,
+    *,
+    on_heartbeat: Callable[[HeartbeatReport], object] | None,
+    check_context: CheckContext | None,
+) -> dict[str, Endpoint]:
+    """Make the endpoints of a middleware, without ``/__version__``.
 
     Returns:
-        The WSGI app of each path that is answered.
+        The endpoint of each path.
     """
     runner = CheckRunner(
         registry,
@@ -234,12 +254,11 @@ def make_endpoints(
         ttl_s=settings.heartbeat_ttl,
         failed_level=settings.heartbeat_failed_level,
         silenced=settings.silenced_checks,
-        on_report=hooks.on_heartbeat,
-        context=hooks.check_context or nullcontext,
+        on_report=on_heartbeat,
+        context=check_context or nullcontext,
     )
-    endpoints: dict[str, WSGIApplication] = {
-        VERSION_PATH: version,
-        LBHEARTBEAT_PATH: LBHEARTBEAT,
+    endpoints: dict[str, Endpoint] = {
+        LBHEARTBEAT_PATH: LbHeartbeatEndpoint(),
         HEARTBEAT_PATH: HeartbeatEndpoint(
             runner,
             failed_status_code=settings.heartbeat_failed_status_code,
@@ -251,7 +270,7 @@ def make_endpoints(
     return endpoints
 
 
-@lru_cache(maxsize=64)  # a prober sends the same header each time; parsing takes 6 to 25 us
+@lru_cache(maxsize=64)  # probers send the same header each time
 def _prefers_html(header: str) -> bool:
     if "text/" not in header.lower():
         return False

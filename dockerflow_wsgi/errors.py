@@ -1,56 +1,61 @@
-"""The exceptions of this package, all under one root."""
+"""The package's exceptions, and what keeps other exceptions from breaking a request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from .masking import mask_credentials
+
+T = TypeVar("T")
 
 
 class DockerflowError(Exception):
-    """The root of every exception that this package defines."""
+    """The base class of the package's exceptions."""
 
 
 class ConfigurationError(DockerflowError, ValueError):
-    """One or more settings are wrong; raised when the middleware is built.
+    """The configuration is wrong; raised when a middleware or an extension is built.
 
     Args:
-        problems: One line per wrong setting: its name, its value, where the value came
-            from and what is accepted.
+        problems: One text per problem. For a setting: its name, its value, where the value was
+            found, and what is accepted.
 
     Attributes:
-        problems: The same lines, as a tuple.
+        problems: The same texts, as a tuple.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        title = "1 setting is wrong" if count == 1 else f"{count} settings are wrong"
-        super().__init__("\n  ".join([f"{title}:", *self.problems]))
-
-
-class InitializedTwiceError(DockerflowError, RuntimeError):
-    """An app was given a second extension, or the same one again."""
+        title = f"The configuration has {count} problem{'' if count == 1 else 's'}:"
+        super().__init__("\n  ".join([title, *self.problems]))
 
 
 class ListenError(DockerflowError, OSError):
-    """The endpoints cannot be served at the address; the text says why and what to do."""
+    """The endpoints cannot be served at an address; the text has the reason and the remedy."""
 
 
 class TargetError(DockerflowError, ValueError):
-    """``MODULE:NAME`` names nothing that can be used.
+    """``MODULE:NAME`` does not name an object that can be used.
 
     The text is the reason, the problems and the remedy.
 
     Args:
-        reason: Why.
+        reason: Why it does not.
         remedy: What to do.
         stack: Where the user's code was, the innermost line last.
-        problems: One line per wrong setting, if these are the reason.
+        problems: The problems of a `ConfigurationError`, if that is the reason.
 
     Attributes:
-        reason: Why.
+        reason: Why it does not.
         remedy: What to do.
         stack: Where the user's code was, as a tuple.
-        problems: The settings' lines, as a tuple.
+        problems: The problems, as a tuple.
     """
 
     def __init__(
@@ -60,21 +65,87 @@ class TargetError(DockerflowError, ValueError):
         self.remedy = remedy
         self.stack = tuple(stack)
         self.problems = tuple(problems)
-        told = ": ".join([reason, *filter(None, ["; ".join(self.problems)])])
-        super().__init__(f"{told.removesuffix('.')}. {remedy}")
+        text = ": ".join([reason, *filter(None, ["; ".join(self.problems)])])
+        super().__init__(f"{text.removesuffix('.')}. {remedy}")
 
 
 class VersionError(DockerflowError, ValueError):
-    """The version object exists and cannot be served.
+    """There is a version object, but it cannot be served.
 
-    The text names the file by its base name only, because it is shown to whoever asks
-    for ``/__version__``.
+    The text is shown to clients, so it has the base name of the file only.
 
     Args:
-        text: What is wrong and what was expected.
-        path: The full path of the file, for the log; ``""`` when there is no file.
+        text: What is wrong, and what was expected.
+        path: The full path of the file, for the log; ``""`` without a file.
     """
 
     def __init__(self, text: str, path: str = "") -> None:
         super().__init__(text)
         self.path = path
+
+
+def call_safely(name: str, function: Callable[..., T], *arguments: object, default: T) -> T:
+    """Call a hook of the user; if it raises, log that under its name and return a default."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # a hook must not break the request
+        log_exception(f"{name} raised an exception, which is ignored", error)
+        return default
+
+
+def log_exception(text: str, error: BaseException) -> None:
+    """Log an exception as an error of the logger ``dockerflow_wsgi``.
+
+    Never raises: if logging itself is broken, the exception is written to stderr.
+    """
+    try:
+        target = logging.getLogger("dockerflow_wsgi")
+        log_masked(target, logging.ERROR, text, format_traceback(error))
+    except Exception as logging_error:  # there is no other place to report it
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"{format_traceback(logging_error)}\n")
+
+
+def log_masked(
+    target: logging.Logger,
+    level: int,
+    text: str,
+    traceback_text: str | None = None,
+    **fields: object,
+) -> None:
+    """Log a text and a traceback without credentials.
+
+    Args:
+        target: The logger.
+        level: The level.
+        text: The message.
+        traceback_text: The result of `format_traceback`. It becomes the record's ``exc_text``,
+            because a formatter would show the credentials in ``exc_info``.
+        **fields: Further attributes of the record.
+    """
+    if target.isEnabledFor(level):
+        masked = mask_credentials(text)
+        record = target.makeRecord(target.name, level, __file__, 0, masked, (), None)
+        record.exc_text = traceback_text
+        vars(record).update(fields)
+        target.handle(record)
+
+
+def format_traceback(error: BaseException) -> str:
+    """Format an exception with its causes and its traceback, without credentials."""
+    try:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    except Exception:  # a method of the exception raised
+        text = f"{type(error).__name__} (its traceback cannot be formatted)"
+    return mask_credentials(text)
+
+
+@contextlib.contextmanager
+def require_extra(name: str) -> Iterator[None]:
+    """Add the command that installs an extra to an ``ImportError`` in this context."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"{error}: install it with  pip install 'dockerflow-wsgi[{name}]'"
+        ) from error

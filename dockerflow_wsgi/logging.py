@@ -1,38 +1,33 @@
-"""mozlog: Mozilla's JSON log format, as formatter, handler and filter for `logging`.
+"""mozlog: Mozilla's JSON log format, as a formatter, a handler and a filter for `logging`.
 
-Write it to stdout or stderr, as the Dockerflow README asks. The envelope is that of the
+Write it to stdout or stderr, as the Dockerflow README recommends. The format is described on the
 page "Firefox/Services/Logging" of Mozilla's wiki. The classes can be named in
-`logging.config.dictConfig` and `fileConfig`.
+`logging.config.dictConfig` and `logging.config.fileConfig`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from .forks import getpid
-from .jsonsafe import READY, encode, field_value, plain
 from .masking import text_of
 from .request_id import get_request_id
+from .serialization import line_to_json, to_json
 
 __all__ = ["JsonLogFormatter", "MozlogFormatter", "MozlogHandler", "RequestIdLogFilter"]
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     _StreamHandler = logging.StreamHandler[TextIO]
-    _EnvelopeKey: TypeAlias = tuple[str, int, int, str, str]
 else:
     _StreamHandler = logging.StreamHandler  # takes no type argument before Python 3.11
 
-# Not fields: what every record has, and what the envelope says already.
-_NO_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+# Attributes of a record that are not fields: those of every record, and the envelope's.
+_NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "logger_name",
     "message",
@@ -40,7 +35,7 @@ _NO_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
 }
 
 # By level, the highest first: syslog's severity (RFC 5424, 6.2.1) and Google Cloud's name for it.
-_SEVERITY = {
+_SEVERITIES = {
     logging.CRITICAL: (2, "CRITICAL"),
     logging.ERROR: (3, "ERROR"),
     logging.WARNING: (4, "WARNING"),
@@ -49,24 +44,27 @@ _SEVERITY = {
 }
 
 
-_MAX_ENVELOPES = 100  # loggers may be named after data
-
-
 class MozlogFormatter(logging.Formatter):
-    """Formats each record as one line of mozlog JSON, whatever the record holds.
+    """Formats each record as one line of mozlog JSON.
 
-    A record's own attributes (``extra``) become ``Fields``, its message the field ``msg``; a
-    dict logged as the message becomes ``Fields`` too. ``None`` is left out. What cannot be
-    JSON becomes text; what nests deeper than one object becomes a JSON string. An exception
-    gives the fields ``error`` and ``traceback``.
+    The attributes of a record that ``extra`` has set become ``Fields``, and so do the items of a
+    dict that is logged as the message. The message becomes the field ``msg``. ``None`` is left out,
+    and objects in a field's object become JSON strings, as mozlog requires. An exception becomes
+    the fields ``error`` and ``traceback`` (``error_`` and ``traceback_`` if the record has fields
+    of these names).
+
+    Formatting never raises: whatever JSON cannot hold becomes text.
 
     Args:
-        fmt: Accepted for `logging.config`; not used.
-        datefmt: Accepted for `logging.config`; not used.
-        style: Accepted for `logging.config`; not used.
-        logger_name: The ``Logger`` of the envelope, usually the name of the project.
-        severity: Whether the line also has ``severity``, the text that Google Cloud's logging
-            looks for.
+        fmt: Ignored; accepted because `logging.config` passes it.
+        datefmt: Ignored, as ``fmt``.
+        style: Ignored, as ``fmt``.
+        validate: Ignored, as ``fmt``. A string is taken for ``logger_name``, which was the fourth
+            argument in version 1.0.
+        defaults: Ignored, as ``fmt``.
+        logger_name: The ``Logger`` of each line, usually the name of the project.
+        severity: Also write Google Cloud's ``severity``, ``message`` and, for exceptions,
+            ``stack_trace``.
     """
 
     ENV_VERSION: ClassVar = "2.0"
@@ -75,16 +73,17 @@ class MozlogFormatter(logging.Formatter):
         self,
         fmt: str | None = None,
         datefmt: str | None = None,
-        style: Literal["%", "{", "$"] = "%",
-        logger_name: str = "Dockerflow",
+        style: str = "%",
+        validate: bool | str = True,
         *,
+        defaults: Any = None,
+        logger_name: str = "Dockerflow",
         severity: bool = False,
     ) -> None:
-        super().__init__(fmt, datefmt, style)
-        self.logger_name = logger_name
+        super().__init__()
+        self.logger_name = validate if isinstance(validate, str) else logger_name
         self.hostname = socket.gethostname()
         self._has_severity = severity
-        self._envelopes: dict[_EnvelopeKey, str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record.
@@ -96,142 +95,99 @@ class MozlogFormatter(logging.Formatter):
             One line of JSON, without a line break.
         """
         try:
-            kind, own = type(self), vars(self)
-            if kind.convert_record is _CONVERT_RECORD and "convert_record" not in own:
-                fields = _encode_fields(self._fields(record))
-                key = self._key(record)
-                envelope = self._envelopes.get(key) or self._encode_envelope(key)
-                return f'{{"Timestamp": {_timestamp_ns(record)}, {envelope}, "Fields": {fields}}}'
-            line = self.convert_record(record)
-        except Exception as error:  # noqa: BLE001 - a subclass may raise; the record is not lost
-            line = self._unconverted(record, error)
-        try:
-            return encode(line)
-        except Exception:  # noqa: BLE001 - a subclass may have put anything in
-            return json.dumps(plain(line))
+            return line_to_json(self.convert_record(record))
+        except Exception as error:  # a subclass raised; the record is not lost
+            problem = f"convert_record raised {_repr(error)}"
+            fields = {"msg": _message(record), "error": problem}
+            envelope = {"Type": record.name, **self._safe_envelope(record)}
+            return to_json({**envelope, "Fields": fields})
 
     def convert_record(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Convert a record to what is written; override it to change that.
+        """Convert a record to the object that is written; override it to change that.
 
         Args:
             record: The record.
 
         Returns:
-            The envelope, with the fields under ``Fields``.
+            The envelope, with the fields under ``Fields`` as they were logged: they are converted
+            to what JSON and mozlog allow afterwards.
         """
-        return {
-            "Timestamp": _timestamp_ns(record),
-            **self._envelope(*self._key(record)),
-            "Fields": self._fields(record),
-        }
+        fields = self._fields(record)
+        line = self._envelope(record)
+        line["Fields"] = fields
+        if self._has_severity:
+            line["message"] = fields.get("msg", "")
+            if "traceback" in fields:
+                line["stack_trace"] = fields["traceback"]
+        return line
 
-    def _key(self, record: logging.LogRecord) -> _EnvelopeKey:
-        """Return all that an envelope depends on."""
-        logger_name = getattr(record, "logger_name", self.logger_name)
-        process = record.process or os.getpid()
-        return record.name, record.levelno, process, text_of(logger_name), self.hostname
-
-    def _envelope(
-        self, name: str, level: int, process: int, logger_name: str, hostname: str
-    ) -> dict[str, Any]:
-        syslog, text = _SEVERITY.get(level) or _severity_of_custom_level(level)
+    def _envelope(self, record: logging.LogRecord) -> dict[str, Any]:
+        syslog, severity = _SEVERITIES.get(record.levelno) or _nearest_severity(record.levelno)
         envelope = {
-            "Type": name,
-            "Logger": logger_name,
-            "Hostname": hostname,
+            "Timestamp": _timestamp_ns(record),
+            "Type": record.name,
+            "Logger": getattr(record, "logger_name", self.logger_name),
+            "Hostname": self.hostname,
             "EnvVersion": self.ENV_VERSION,
             "Severity": syslog,
-            "Pid": process,
+            "Pid": record.process or os.getpid(),
         }
         if self._has_severity:
-            envelope["severity"] = text
+            envelope["severity"] = severity
         return envelope
 
-    def format_fields(self, name: str, level: int, fields: str, end: str = "") -> str:
-        """Format what a record of this moment would hold, without one.
-
-        Args:
-            name: The logger's name.
-            level: The record's level.
-            fields: The fields, as JSON.
-            end: What to put behind the line.
-
-        Returns:
-            What `format` returns of such a record, and the end.
-        """
-        logger_name = self.logger_name
-        if type(logger_name) is not str:
-            logger_name = text_of(logger_name)
-        key = name, level, getpid(), logger_name, self.hostname
-        envelope = self._envelopes.get(key) or self._encode_envelope(key)
-        return f'{{"Timestamp": {time.time_ns()}, {envelope}, "Fields": {fields}}}{end}'
-
-    def _encode_envelope(self, key: _EnvelopeKey) -> str:
-        # All but the time and the fields is the same for most records: saves 2 us of 6.
-        if len(self._envelopes) >= _MAX_ENVELOPES:
-            self._envelopes.clear()
-        self._envelopes[key] = envelope = encode(self._envelope(*key))[1:-1]
-        return envelope
+    def _safe_envelope(self, record: logging.LogRecord) -> dict[str, Any]:
+        try:
+            return self._envelope(record)
+        except Exception:  # a subclass that does not call __init__
+            return {"Timestamp": _timestamp_ns(record)}
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        fields = {
-            name: value if type(value) in READY else field_value(value)
-            for name, value in vars(record).items()
-            if name not in _NO_FIELDS and value is not None
-        }
+        fields = {key: value for key, value in vars(record).items() if key not in _NOT_FIELDS}
         if isinstance(record.msg, dict) and not record.args:
-            fields.update(_own_fields(record))
-        elif message := _message(record):
-            fields["msg"] = message
+            _update(fields, record.msg)
+        elif text := _message(record):
+            fields["msg"] = text
         if record.stack_info:
             fields["stack_info"] = record.stack_info
-        if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
-            fields["error"] = _error(record.exc_info[1])
-            fields["traceback"] = record.exc_text or self._traceback(record.exc_info)
+        exc_info = record.exc_info
+        if isinstance(exc_info, tuple) and exc_info[1] is not None:
+            _add(fields, "error", _repr(exc_info[1]))
+            _add(fields, "traceback", self._traceback(exc_info))
         elif record.exc_text:
-            fields["traceback"] = record.exc_text
+            _add(fields, "traceback", record.exc_text)
         return fields
 
     def _traceback(self, exc_info: Any) -> str:
         try:
             return self.formatException(exc_info)
-        except Exception:  # noqa: BLE001 - of an exception that cannot be shown
-            return "".join(traceback.format_tb(exc_info[2])) + _error(exc_info[1])
+        except Exception:  # a method of the exception raised
+            return "".join(traceback.format_tb(exc_info[2])) + _repr(exc_info[1])
 
-    def _unconverted(self, record: logging.LogRecord, error: Exception) -> dict[str, Any]:
-        problem = f"convert_record raised {_error(error)}"
-        try:
-            envelope = self._envelope(*self._key(record))
-        except Exception:  # noqa: BLE001 - a subclass that does not call __init__, for one
-            envelope = {"Type": record.name}
-        fields = {"msg": plain(_message(record)), "error": problem}
-        return {"Timestamp": _timestamp_ns(record), **envelope, "Fields": fields}
-
-
-_CONVERT_RECORD = MozlogFormatter.convert_record  # a subclass, or a test, may have another
 
 JsonLogFormatter = MozlogFormatter
-"""The formatter's name in older documents."""
+"""The name of the formatter in python-dockerflow's documentation."""
 
 
 class MozlogHandler(_StreamHandler):
     """Writes mozlog lines to a stream.
 
     Args:
-        stream: Where to; by default standard output.
-        name: The ``Logger`` of the envelope, usually the name of the project.
+        stream: The stream; by default standard output.
+        name: The ``Logger`` of each line, usually the name of the project.
     """
 
     def __init__(self, stream: TextIO | None = None, name: str = "Dockerflow") -> None:
-        """Make a handler that writes to standard output, if no stream is given."""
         super().__init__(sys.stdout if stream is None else stream)
         self.setFormatter(MozlogFormatter(logger_name=name))
 
 
 class RequestIdLogFilter(logging.Filter):
-    """Adds the request's ID to every record as ``rid``; ``None`` outside a request.
+    """Adds the current request ID to each record as ``rid``; ``None`` outside a request.
 
-    Put it on a handler, so that it sees the records of all loggers.
+    Put it on a handler, so that it sees the records of all loggers. With a
+    `logging.handlers.QueueHandler`, put it on that one: the listener's handlers run in a thread
+    that has no request.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -249,37 +205,42 @@ class RequestIdLogFilter(logging.Filter):
 
 
 def _timestamp_ns(record: logging.LogRecord) -> int:
-    return int(record.created * 1e9)
-
-
-def _encode_fields(fields: dict[str, Any]) -> str:
     try:
-        return encode(fields)
-    except Exception:  # noqa: BLE001 - a name that is no text, an integer that Python refuses
-        return encode(plain(fields))
+        return int(record.created * 1e9)
+    except (TypeError, ValueError, OverflowError):  # a record made from foreign data
+        return time.time_ns()
 
 
-def _severity_of_custom_level(level: int) -> tuple[int, str]:
-    return next((_SEVERITY[known] for known in _SEVERITY if level >= known), (7, "DEBUG"))
+def _nearest_severity(level: Any) -> tuple[int, str]:
+    if isinstance(level, int):
+        for known, severity in _SEVERITIES.items():
+            if level >= known:
+                return severity
+    return _SEVERITIES[logging.DEBUG]
 
 
-def _own_fields(record: logging.LogRecord) -> dict[str, Any]:
-    message: Any = record.msg
+def _add(fields: dict[str, Any], name: str, value: str) -> None:
+    while fields.get(name) is not None:
+        name += "_"
+    fields[name] = value
+
+
+def _update(fields: dict[str, Any], message: Any) -> None:
     try:
-        return {text_of(k): field_value(value) for k, value in message.items() if value is not None}
-    except Exception:  # noqa: BLE001 - a dict of the user's own kind
-        return {"msg": text_of(message)}
+        fields.update({text_of(key): value for key, value in message.items()})
+    except Exception:  # a dict of the user's own class
+        fields["msg"] = text_of(message)
 
 
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # noqa: BLE001 - arguments that do not fit: show what there is
+    except Exception:  # the arguments do not fit the message
         return f"{text_of(record.msg)} {text_of(record.args)}"
 
 
-def _error(error: BaseException) -> str:
+def _repr(error: BaseException) -> str:
     try:
         return repr(error)
-    except Exception:  # noqa: BLE001 - the exception is the user's
+    except Exception:  # a method of the exception raised
         return type(error).__name__

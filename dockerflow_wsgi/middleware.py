@@ -1,12 +1,12 @@
 """`DockerflowMiddleware`: makes any WSGI application comply with Mozilla's Dockerflow.
 
-Use it around the outermost application that one server process serves. Not for ASGI
-applications; and where a framework's own adapter exists (`dockerflow_wsgi.flask`), that one
-knows more: its configuration, its user, its application context.
+Wrap the outermost app that a server process serves. For Flask apps, `dockerflow_wsgi.flask` also
+knows the app's configuration, its user and its context. Not for ASGI apps.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +17,12 @@ from .checks import (
     check_redis_connected,
 )
 from .checks.registry import RegistersChecks
-from .config import (
-    NAMES,
-    Source,
-    environment_source,
-    keyword_source,
-    read_settings,
-)
-from .endpoints import LBHEARTBEAT, VersionEndpoint, make_endpoints, needs_no_record
-from .exchange import RESPONSE_HEADER, Exchange
-from .file_wrapper import ENVIRON_KEY as FILE_WRAPPER_KEY
-from .file_wrapper import expect_file
-from .hooks import Hooks
-from .nesting import find_inside
-from .request_id import ENVIRON_KEY as REQUEST_ID_KEY
-from .request_id import RequestIDSource, get_current, set_current
-from .summary import ENVIRON_KEY as SUMMARY_KEY
+from .endpoints import VERSION_PATH, VersionEndpoint, make_endpoints
+from .errors import ConfigurationError
+from .find_middleware import find_middleware
+from .request_id import CONTEXT_KEY, RequestContext, RequestIDSource
+from .response import FILE_WRAPPER_KEY, SUMMARY_KEY, ResponseWrapper, prepare_file_wrapper
+from .settings import environment_source, keyword_source, read_settings
 from .summary import SummaryLog
 from .version import VersionFile
 
@@ -44,59 +34,58 @@ if TYPE_CHECKING:
 
     from .checks import HeartbeatReport
     from .checks.outcome import CheckContext
-    from .config import SettingKeywords
+    from .endpoints import Endpoint
+    from .settings import SettingKeywords
     from .summary import SummaryExtra
     from .version import VersionCallback
 
+LOGGERS = ("request.summary", "dockerflow_wsgi", "dockerflow_wsgi.checks")
+
 
 class DockerflowMiddleware(RegistersChecks):
-    """Answers Dockerflow's endpoints in front of a WSGI app, and logs every request.
+    """Answers Dockerflow's endpoints before a WSGI app, and logs every request.
 
-    ``/__version__``, ``/__heartbeat__`` and ``/__lbheartbeat__`` are answered before the
-    app, so that none of its host checks, redirects, sessions or logins gets in a prober's
-    way. Every other request reaches the app, and its response the server, as they are. Each
-    request gets an ID and one ``request.summary`` log record.
+    ``/__version__``, ``/__heartbeat__`` and ``/__lbheartbeat__`` are answered before the app, so
+    that its host checks, redirects, sessions and logins do not concern probers. Every other
+    request reaches the app unchanged, and so does its response the server. Each request gets an
+    ID and one ``request.summary`` log record.
 
-    Building it opens no connection, starts no thread and reads no file.
-
-    Around an app that is wrapped already, by mistake, it takes over what it is not given itself:
-    the checks, settings, hooks and version callback of the middleware inside, unless that one is
-    disabled. With a registry of its own it takes over nothing.
+    Construction opens no connection, starts no thread and reads no file.
 
     Args:
         app: The WSGI application.
-        registry: Where checks are registered; by default a new one.
+        registry: The checks; by default a new registry.
         db: A SQLAlchemy ``Engine``, or an object with an ``engine``; registers
             `checks.check_database_connected`.
         redis: A client with ``ping()``; registers `checks.check_redis_connected`.
         migrate: An ``alembic.config.Config`` or a ``flask_migrate.Migrate``; registers
-            `checks.check_migrations_applied`, which asks ``db`` if there is one.
-        on_heartbeat: Called with the `checks.HeartbeatReport` of each heartbeat run. What it
-            raises is logged.
-        check_context: Makes a context manager that each check runs in, on its thread; such as
-            Flask's ``app.app_context``. By default there is none.
-        summary_extra: Called with the environ when a response is over; returns a mapping of
-            further fields for its summary. What it raises is logged.
-        **settings: The settings of `dockerflow_wsgi.config.Settings`. A setting ``x`` that is
-            not given here is taken from the environment variable ``DOCKERFLOW_X``.
+            `checks.check_migrations_applied`, which uses ``db`` if there is one.
+        on_heartbeat: Called with the `checks.HeartbeatReport` of each run of the checks.
+            Exceptions are logged.
+        check_context: Returns a context manager that each check runs in, such as Flask's
+            ``app.app_context``.
+        summary_extra: Called with the environ at the end of a response; returns a mapping of
+            further summary fields. A value of ``None`` removes a field. Exceptions are logged.
+        **settings: The settings of `dockerflow_wsgi.settings.Settings`. A setting ``x`` that is
+            not given here is read from the environment variable ``DOCKERFLOW_X``.
 
     Attributes:
         app: The wrapped application.
         registry: The checks.
-        settings: The settings as they were read.
-        hooks: The functions that it calls.
-        version_endpoint: Answers ``/__version__``.
-        endpoints: The WSGI app of each path that is answered here.
+        settings: The settings.
+        version_endpoint: The endpoint ``/__version__``.
+        endpoints: The endpoint of each path.
+        check_context: As given.
 
     Raises:
-        ConfigurationError: Settings have wrong values; the text names them all.
-        TypeError: A keyword is no setting, or an object is of a wrong kind, such as a URL in
-            place of an engine.
-        ValueError: A built-in check is in the ``registry`` already, for another object.
+        ConfigurationError: Settings have wrong values, or the app is wrapped already.
+        TypeError: A keyword is not a setting, or an object is of a wrong kind, such as a URL
+            instead of an engine.
+        ValueError: The registry has another check with the name of a built-in one.
 
     Environ keys, set before the app is called: ``dockerflow.request_id``, the request's ID;
-    ``dockerflow.summary``, a dict whose items the app may set to get them into the request's
-    summary; and ``HTTP_X_REQUEST_ID``, or the configured header's, with the same ID.
+    ``dockerflow.summary``, a dict whose items become fields of the request's summary;
+    ``HTTP_X_REQUEST_ID``, or the key of the configured header, with the same ID.
 
     Example:
         >>> def app(environ, start_response):
@@ -119,35 +108,55 @@ class DockerflowMiddleware(RegistersChecks):
         **settings: Unpack[SettingKeywords],
     ) -> None:
         _require("app", app, "a WSGI application", callable(app))
-        _require("on_heartbeat", on_heartbeat, "callable", _is_hook(on_heartbeat))
-        _require("check_context", check_context, "callable", _is_hook(check_context))
-        _require("summary_extra", summary_extra, "callable", _is_hook(summary_extra))
+        for name, hook in {
+            "on_heartbeat": on_heartbeat,
+            "check_context": check_context,
+            "summary_extra": summary_extra,
+        }.items():
+            _require(name, hook, "callable", hook is None or callable(hook))
+        inner = find_middleware(app, DockerflowMiddleware)
+        if inner is not None:
+            around = "" if inner is app else f"a {type(app).__name__} around "
+            raise ConfigurationError(
+                [f"app is {around}a DockerflowMiddleware: wrap an app only once"]
+            )
+        for name in LOGGERS:  # logging.config disables those of a middleware that was built before
+            logging.getLogger(name).disabled = False
         self.app = app
-        inner = _inner(app) if registry is None else None
-        self.settings = read_settings([keyword_source(settings), _other_source(inner)])
-        self.registry = _registry_of(inner) if registry is None else registry
+        self.settings = read_settings([keyword_source(settings), environment_source(os.environ)])
+        self.registry = CheckRegistry() if registry is None else registry
         _require("registry", registry, "a CheckRegistry", isinstance(self.registry, CheckRegistry))
         self._register_built_in_checks(db, redis, migrate)
-        hooks = Hooks(on_heartbeat, check_context, summary_extra)
-        self.hooks: Hooks = hooks if inner is None else hooks.filled_from(inner.hooks)
+        self.check_context = check_context
+        self.version_endpoint = VersionEndpoint(VersionFile(self.settings.version_path))
+        self.endpoints = {
+            VERSION_PATH: self.version_endpoint,
+            **make_endpoints(
+                self.settings, self.registry, on_heartbeat=on_heartbeat, check_context=check_context
+            ),
+        }
+        self._endpoints_by_path = {
+            path + slash: endpoint
+            for path, endpoint in self.endpoints.items()
+            for slash in ("", "/")
+        }
         self._is_disabled = self.settings.disabled
+        if self._is_disabled:
+            self._endpoints_by_path.clear()
         self._echo = self.settings.echo_request_id
         self._assign_request_id = RequestIDSource(
             self.settings.request_id_header, trust=self.settings.trust_request_id
         ).assign
-        self._log_summary = SummaryLog(
-            self.hooks.summary_extra, with_querystring=self.settings.summary_log_querystring
-        ).write
-        if inner is None or settings.get("version_path") is not None:
-            self.version_endpoint = VersionEndpoint(VersionFile(self.settings.version_path))
-        else:
-            self.version_endpoint = inner.version_endpoint
-        self.endpoints = make_endpoints(
-            self.settings, self.hooks, self.registry, self.version_endpoint
+        summary_log = SummaryLog(
+            logging.getLogger("request.summary"),
+            summary_extra,
+            with_querystring=self.settings.summary_log_querystring,
         )
+        self._log_summary = summary_log.log
+        self._log_endpoint = summary_log.log_endpoint
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request, as PEP 3333 has it.
+        """Serve a request, as PEP 3333 describes it.
 
         Args:
             environ: The request.
@@ -156,76 +165,62 @@ class DockerflowMiddleware(RegistersChecks):
         Returns:
             The body.
         """
-        if self._is_disabled:
-            return self.app(environ, start_response)
-        path = environ.get("PATH_INFO", "")
-        endpoint = self.endpoints.get(path)
-        app = endpoint or self.app
-        if REQUEST_ID_KEY in environ:
-            return app(environ, start_response)  # a middleware further out looks after it
-
+        endpoint = self._endpoints_by_path.get(environ.get("PATH_INFO", ""))
+        outer: RequestContext | None = environ.get(CONTEXT_KEY)
+        if outer is not None and outer.is_running:  # mounted in an app that is wrapped as well
+            return (endpoint or self.app)(environ, start_response)
         request_id = self._assign_request_id(environ)
-        if endpoint is LBHEARTBEAT and needs_no_record(environ):
-            return self._answer_lbheartbeat(environ, start_response, path, request_id)
-        environ[SUMMARY_KEY] = {}
-        if type(environ.get(FILE_WRAPPER_KEY)) is not type:  # with most servers it is a class
-            expect_file(environ)
-        exchange = Exchange(  # by position: names would take 0.15 us
-            environ,
-            start_response,
-            path,
-            request_id,
-            endpoint is not None,
-            self._echo,
-            self._log_summary,
+        if endpoint is not None:
+            return self._respond(endpoint, environ, start_response, request_id)
+
+        if self._is_disabled:
+            environ[SUMMARY_KEY] = {}
+            return self.app(environ, start_response)
+        if type(environ.get(FILE_WRAPPER_KEY)) is not type:
+            prepare_file_wrapper(environ)
+        response = ResponseWrapper(
+            environ, start_response, request_id, self._echo, self._log_summary
         )
         try:
-            iterable = app(environ, exchange.start_response)
+            return response.wrap_body(self.app(environ, response.start_response))
         except BaseException as error:
-            exchange.fail(error)
-            exchange.close()
+            response.record_error(error)
+            response.end()
             raise
-        return exchange.watch(iterable)
 
-    def _answer_lbheartbeat(
-        self, environ: WSGIEnvironment, start_response: StartResponse, path: str, request_id: str
+    def _respond(
+        self,
+        endpoint: Endpoint,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        request_id: str,
     ) -> list[bytes]:
-        # Without an exchange, which only a server that fails has need of: 1.3 us in place of 3.5.
-        ok = LBHEARTBEAT.ok
-        headers = [*ok.headers, (RESPONSE_HEADER, request_id)] if self._echo else [*ok.headers]
-        outer = get_current()
-        cell = [request_id]
-        set_current(cell)
+        response = ResponseWrapper(
+            environ, start_response, request_id, self._echo, self._log_endpoint
+        )
         try:
-            start_response(ok.status, headers)
+            return endpoint(environ, response.start_response)
         except BaseException as error:
-            exchange = Exchange(
-                environ, start_response, path, request_id, True, self._echo, self._log_summary
-            )
-            exchange.fail(error)
-            exchange.close()
+            response.record_error(error)
             raise
         finally:
-            cell.clear()
-            if outer:
-                set_current(outer)
-        return []
+            response.end()
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
-        """Ask a function for the version object in place of ``version.json``; a decorator.
+        """Get the version object from a function instead of ``version.json``; a decorator.
 
         Args:
             func: Called with ``version_path`` for each request to ``/__version__``; returns a
                 mapping, or ``None`` if there is no version.
 
         Returns:
-            The function itself.
+            The function.
         """
         self.version_endpoint.callback = func
         return func
 
     def _register_built_in_checks(self, db: object, redis: object, migrate: object) -> None:
-        # Not more is asked of them: they may be proxies that are not ready yet.
+        # Only what is certainly wrong is refused: the objects may be proxies that are not ready.
         _require("db", db, "an engine, as create_engine() makes it", not isinstance(db, str))
         _require("redis", redis, "a client with ping()", not isinstance(redis, str))
         _require("migrate", migrate, "an alembic.config.Config", not isinstance(migrate, str))
@@ -237,27 +232,6 @@ class DockerflowMiddleware(RegistersChecks):
             self.registry.init_check(check_migrations_applied, migrate, db=db)
 
 
-def _inner(app: object) -> DockerflowMiddleware | None:
-    inner = find_inside(app, DockerflowMiddleware)
-    return None if inner is None or inner.settings.disabled else inner
-
-
-def _other_source(inner: DockerflowMiddleware | None) -> Source:
-    """Return where settings come from that are not given: from further in, if we are there."""
-    if inner is None:
-        return environment_source(os.environ)
-    found = {name: getattr(inner.settings, name) for name in NAMES}
-    return Source(found, "{} of the middleware inside".format)
-
-
-def _registry_of(inner: DockerflowMiddleware | None) -> CheckRegistry:
-    return CheckRegistry() if inner is None else inner.registry
-
-
-def _is_hook(hook: object) -> bool:
-    return hook is None or callable(hook)
-
-
 def _require(name: str, value: object, expected: str, is_right: bool) -> None:
-    if not is_right:  # the value itself may hold a password
+    if not is_right:  # without the value, which may have a password
         raise TypeError(f"{name} must be {expected}, not a {type(value).__name__}")

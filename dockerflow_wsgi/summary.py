@@ -1,205 +1,189 @@
-"""``request.summary``: one log record for each request, when its response is over."""
+"""``request.summary``: one log record per request, when its response has ended.
+
+The fields are those that Mozilla's mozlog page lists for ``request.summary``.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-from functools import lru_cache
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from .faults import call_hook, log_fault
-from .jsonsafe import json_text
+from .errors import call_safely, log_exception
 from .masking import text_of
-from .only_listener import find_only_listener, write_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from _typeshed.wsgi import WSGIEnvironment
 
-    from .exchange import Exchange
+    from .response import ResponseWrapper
 
     SummaryExtra = Callable[[WSGIEnvironment], Mapping[str, Any]]
 
-ENVIRON_KEY = "dockerflow.summary"
-FAILURE_KEY = "dockerflow.failure"
-"""Where a framework's adapter says what the app raised when the framework made a page of it."""
+from .request_id import CONTEXT_KEY
+from .response import SUMMARY_KEY
 
-logger = logging.getLogger("request.summary")
+ERROR_KEY = "dockerflow.failure"
+"""Where the adapter of a framework puts the text of an exception that became an error page."""
 
-# Names that a record needs for itself: a field of that name gets a "_" appended.
-_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+# The most bytes of JSON for texts that come from the client or an exception. With everything else
+# in a summary, a line has at most 4,096 bytes (PIPE_BUF): a pipe writes it in one piece, even if
+# several processes write to it.
+_AGENT, _LANG, _METHOD, _PATH, _QUERYSTRING, _MESSAGE = 500, 120, 30, 900, 700, 400
 
-_EMPTY = json_text("")
+# Attributes that a record needs for itself: a field with such a name gets a "_" appended.
+_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
+    "asctime",
+    "message",
+    "taskName",  # since Python 3.12
+}
 
 
 class SummaryLog:
-    """Writes the summaries of one middleware.
-
-    The fields are those of Mozilla's mozlog standard for ``request.summary``.
+    """Logs the summaries of one middleware.
 
     Args:
-        extra: Called with the environ of a request; returns further fields.
+        logger: The logger ``request.summary``.
+        extra: Called with the environ; returns further fields. A value of ``None`` removes a field.
         with_querystring: Whether the query string is a field.
     """
 
-    __slots__ = ("_extra", "_has_more", "_with_querystring")
+    __slots__ = ("_extra", "_logger", "_with_querystring")
 
-    def __init__(self, extra: SummaryExtra | None, *, with_querystring: bool) -> None:
+    def __init__(
+        self, logger: logging.Logger, extra: SummaryExtra | None, *, with_querystring: bool
+    ) -> None:
+        self._logger = logger
         self._extra = extra
         self._with_querystring = with_querystring
-        self._has_more = with_querystring or extra is not None
 
-    def write(self, exchange: Exchange) -> None:
-        """Write the summary of an exchange that is over; raises nothing of its own.
+    def log(self, response: ResponseWrapper) -> None:
+        """Log a response of the app: as an error if the app raised, otherwise as info.
 
-        Args:
-            exchange: The exchange. Nothing is built when the logger is above its level.
+        Never raises an ``Exception``. Nothing is built if the logger's level is higher.
         """
+        if response.error is None:
+            response.error = response.environ.get(ERROR_KEY)
+        level = logging.INFO if response.error is None else logging.ERROR
+        if self._logger.isEnabledFor(level):
+            self._log(response, level)
+
+    def log_endpoint(self, response: ResponseWrapper) -> None:
+        """Log a response of an endpoint: successful ones at the level DEBUG, as there are many."""
+        level = logging.INFO
+        if response.error is not None:
+            level = logging.ERROR
+        elif (_code(response.status) or 500) < 400:
+            level = logging.DEBUG
+        if self._logger.isEnabledFor(level):
+            self._log(response, level)
+
+    def _log(self, response: ResponseWrapper, level: int) -> None:
         try:
-            if exchange.failure is None:
-                exchange.failure = exchange.environ.get(FAILURE_KEY)
-            if exchange.failure is not None:
-                level = logging.ERROR
-            else:
-                level = _probe_level(exchange) if exchange.is_probe else logging.INFO
-            if not logger.isEnabledFor(level):
-                return
-            listener = None if self._has_more else find_only_listener(logger, level)
-            if listener is None or (fields := _usual_fields(exchange)) is None:
-                logger.handle(self._record(exchange, level))
-                return
-            try:  # without a record, as nobody could tell: 4 us in place of 11
-                write_fields(listener, logger.name, level, fields)
-            except Exception:  # noqa: BLE001 - as in logging, the handler tells of it
-                listener.handleError(self._record(exchange, level))
-        except Exception as error:  # noqa: BLE001 - a broken log must not break the response
-            log_fault("The summary of a request could not be logged", error)
+            fields = self._fields(response)
+            message = fields.pop("msg", "")
+            if not _RECORD_ATTRIBUTES.isdisjoint(fields):
+                for name in _RECORD_ATTRIBUTES.intersection(fields):
+                    fields[f"{name}_"] = fields.pop(name)
+            # Not Logger.log(), which looks for the caller on the stack.
+            name = self._logger.name
+            record = self._logger.makeRecord(name, level, __file__, 0, message, (), None)
+            vars(record).update(fields)
+            self._logger.handle(record)
+        except Exception as error:  # logging must not break the response
+            log_exception("The summary of a request could not be logged", error)
 
-    def _record(self, exchange: Exchange, level: int) -> logging.LogRecord:
-        # Not Logger.log(): it walks the stack for the caller, which is always this line.
-        fields = self._fields(exchange)
-        message = exchange.failure if exchange.failure is not None else fields.pop("msg", "")
-        record = logger.makeRecord(logger.name, level, __file__, 0, message, (), None)
-        if not _RECORD_ATTRIBUTES.isdisjoint(fields):
-            for name in _RECORD_ATTRIBUTES.intersection(fields):
-                fields[f"{name}_"] = fields.pop(name)
-        vars(record).update(fields)
-        return record
+    def _fields(self, response: ResponseWrapper) -> dict[str, Any]:
+        fields = self._standard_fields(response)
+        errno = fields["errno"]
+        environ = response.environ
+        given: Any = response.fields
+        if environ.get(CONTEXT_KEY) is response.context:  # no other call has used the environ since
+            given = environ.get(SUMMARY_KEY)
+        if given:
+            call_safely(SUMMARY_KEY, _update, fields, given, default=None)
+            fields.setdefault("uid", "")  # an app without a user may set None
+            fields.setdefault("errno", errno)
+        if response.error is not None:
+            if "msg" in fields:
+                fields["msg_"] = fields["msg"]
+            fields["msg"] = _shorten(response.error, _MESSAGE)
+        if self._extra is not None:
+            extra = call_safely("summary_extra", self._extra, environ, default=None)
+            call_safely("summary_extra", _update, fields, extra or {}, default=None)
+        if "uid" in fields:
+            fields["uid"] = text_of(fields["uid"])
+        if "errno" in fields:
+            fields["errno"] = _to_int(fields["errno"], default=errno)
+        return fields
 
-    def _fields(self, exchange: Exchange) -> dict[str, Any]:
-        environ = exchange.environ
-        code = _code(exchange.status)
-        fields = {
-            "errno": _errno(exchange, code),
+    def _standard_fields(self, response: ResponseWrapper) -> dict[str, Any]:
+        environ = response.environ
+        code = _code(response.status)
+        fields: dict[str, Any] = {
+            "errno": 500 if response.error is not None else code if code and code >= 500 else 0,
             "code": code,
-            "agent": environ.get("HTTP_USER_AGENT", ""),
-            "lang": environ.get("HTTP_ACCEPT_LANGUAGE", ""),
-            "method": exchange.method,
-            "path": _decoded(exchange.path),
-            "rid": exchange.request_id,
-            "t": (monotonic_ns() - exchange.started_ns) // 1_000_000,
+            "agent": _text(environ.get("HTTP_USER_AGENT", ""), _AGENT),
+            "lang": _text(environ.get("HTTP_ACCEPT_LANGUAGE", ""), _LANG),
+            "method": _text(response.method, _METHOD),
+            "path": _text(response.path, _PATH),
+            "rid": response.request_id,
+            "t": (monotonic_ns() - response.started_ns) // 1_000_000,
             "uid": "",
         }
         if code is None:
             del fields["code"]
         if self._with_querystring:
-            fields["querystring"] = _decoded(environ.get("QUERY_STRING", ""))
-        if self._extra is not None or environ.get(ENVIRON_KEY):
-            self._add_given(fields, environ)
+            fields["querystring"] = _text(environ.get("QUERY_STRING", ""), _QUERYSTRING)
         return fields
 
-    def _add_given(self, fields: dict[str, Any], environ: WSGIEnvironment) -> None:
-        """Add what the user's hook and the app have to say."""
-        errno = fields["errno"]
-        if self._extra is not None:
-            call_hook("summary_extra", _update, fields, self._extra, environ, instead=None)
-        if environ.get(ENVIRON_KEY):
-            call_hook(ENVIRON_KEY, _update, fields, _given_by_app, environ, instead=None)
-        fields["uid"] = text_of(fields["uid"])
-        fields["errno"] = _integer(fields["errno"], instead=errno)
+
+def _update(fields: dict[str, Any], given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[text_of(name)] = value
 
 
-def _probe_level(exchange: Exchange) -> int:
-    # A lower one for a probe that was answered well, so that probes do not drown the log.
-    return logging.DEBUG if (_code(exchange.status) or 500) < 400 else logging.INFO
-
-
-def _code(status: str | None) -> int | None:
+def _code(status: Any) -> int | None:
     try:
         return None if status is None else int(status[:3])
     except (TypeError, ValueError):
         return None
 
 
-def _usual_fields(exchange: Exchange) -> str | None:
-    """Write the fields as JSON, if they are those of most summaries: 1 us in place of 3.5.
-
-    Returns:
-        What a formatter would make of `SummaryLog._fields`; ``None`` if there may be other fields
-        or other types.
-    """
-    environ = exchange.environ
-    given = environ.get(ENVIRON_KEY)
-    if exchange.failure is not None or (given and not _is_user_only(given)):
-        return None
-    status, path = exchange.status, exchange.path
-    if type(status) is not str:
-        return None
-    try:
-        return (
-            f"{{{_fields_of_status(status)}, "
-            f'"agent": {json_text(environ.get("HTTP_USER_AGENT", ""))}, '
-            f'"lang": {json_text(environ.get("HTTP_ACCEPT_LANGUAGE", ""))}, '
-            f'"method": {json_text(exchange.method)}, '
-            f'"path": {json_text(path if path.isascii() else _decoded(path))}, '
-            f'"rid": "{exchange.request_id}", '  # of characters that need no escape
-            f'"t": {(monotonic_ns() - exchange.started_ns) // 1_000_000}, '
-            f'"uid": {json_text(given["uid"]) if given else _EMPTY}}}'
-        )
-    except (TypeError, ValueError, AttributeError):
-        return None  # no code, or what should be text is something else
-
-
-@lru_cache(maxsize=256)
-def _fields_of_status(status: str) -> str:
-    """Write ``errno`` and ``code`` as JSON; remembered, as they are two thirds of a us."""
-    code = int(status[:3])
-    return f'"errno": {code if code >= 500 else 0}, "code": {code}'
-
-
-def _is_user_only(given: object) -> bool:
-    return type(given) is dict and len(given) == 1 and type(given.get("uid")) is str
-
-
-def _given_by_app(environ: WSGIEnvironment) -> Mapping[str, Any]:
-    given: Mapping[str, Any] = environ[ENVIRON_KEY]
-    return given
-
-
-def _update(fields: dict[str, Any], extra: SummaryExtra, environ: WSGIEnvironment) -> None:
-    given = extra(environ) or {}
-    fields.update({text_of(name): value for name, value in given.items() if value is not None})
-
-
-def _errno(exchange: Exchange, code: int | None) -> int:
-    if exchange.failure is not None:
-        return 500
-    return code if code is not None and code >= 500 else 0
-
-
-def _integer(value: Any, *, instead: int) -> int:
+def _to_int(value: Any, *, default: int) -> int:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
-        return instead
+        return default
 
 
-def _decoded(text: str) -> str:
-    """Undo the Latin-1 in which PEP 3333 carries the bytes of a URL."""
-    if text.isascii():
-        return text
+def _text(value: Any, max_bytes: int) -> str:
+    """Decode a value of the environ, and shorten it to a number of bytes of JSON."""
+    if (
+        type(value) is str
+        and value.isascii()
+        and value.isprintable()
+        and 2 * len(value) <= max_bytes  # no escape of such a text is longer
+    ):
+        return value
+    return _shorten(_decode(text_of(value)), max_bytes)
+
+
+def _shorten(text: str, max_bytes: int) -> str:
+    end = max_bytes
+    while len(json.dumps(text[:end])) > max_bytes + 2:
+        end = end * 3 // 4
+    return text if end >= len(text) else f"{text[:end]}..."
+
+
+def _decode(text: str) -> str:
+    """Decode UTF-8 from the Latin-1 text in which PEP 3333 transports bytes."""
     try:
         return text.encode("latin-1").decode("utf-8", "replace")
     except UnicodeEncodeError:
-        return text  # a server that decoded it already
+        return text  # the server has decoded it

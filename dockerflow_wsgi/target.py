@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigurationError, TargetError
+from .find_middleware import static_attribute
 from .masking import describe, mask_credentials
-from .nesting import look_up
 from .stack import place_of_error, stack_of_error
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -100,10 +100,10 @@ def require_wsgi(app: Any, target: Target) -> None:
         target: What named it.
 
     Raises:
-        TargetError: It is no WSGI app, but perhaps a factory.
+        TargetError: It is not a WSGI app, but perhaps a factory.
     """
     if not callable(app):
-        reason = f"{target.path} is no WSGI app but of type {type(app).__name__}"
+        reason = f"{target.path} is not a WSGI app but of type {type(app).__name__}"
         raise TargetError(reason, _SERVABLE)
     try:
         signature = inspect.signature(app)
@@ -197,7 +197,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _shown(holder: Any) -> str:
-    name = look_up(holder, "__name__")
+    name = static_attribute(holder, "__name__")
     return f"the {type(holder).__name__}" + (f" {name!r}" if isinstance(name, str) else "")
 
 
@@ -214,8 +214,7 @@ def _broken(error: BaseException, doing: str, done: str) -> TargetError:
     place = place_of_error(error)
     where, stack = place or doing, stack_of_error(error)
     if isinstance(error, ConfigurationError):
-        reason = f"{where}: the middleware's settings are wrong"
-        remedy = "Correct each where it says it comes from"
+        reason, remedy = f"{where}: the configuration is wrong", "Fix each of its problems"
         return TargetError(reason, remedy, stack, error.problems)
     if isinstance(error, SystemExit):
         code = mask_credentials(repr(error.code))

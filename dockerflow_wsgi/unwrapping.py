@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
+from .find_middleware import ATTRIBUTES, static_attribute
 from .middleware import DockerflowMiddleware
-from .nesting import ATTRIBUTES, look_up
 
 # What wrappers of one's own call the app that they wrap; methods, partials and decorators.
 _FURTHER_ATTRIBUTES = (
@@ -72,22 +72,22 @@ def _walk(app: Any) -> Iterator[Any]:
 
 def _parts(thing: Any) -> Iterable[Any]:
     for name in (*ATTRIBUTES, *_FURTHER_ATTRIBUTES):
-        yield look_up(thing, name)
-    mounts = look_up(thing, "mounts")  # Werkzeug's DispatcherMiddleware
+        yield static_attribute(thing, name)
+    mounts = static_attribute(thing, "mounts")  # Werkzeug's DispatcherMiddleware
     if isinstance(mounts, Mapping):
         yield from mounts.values()
     if isinstance(thing, functools.partial):
         yield from (*thing.args, *thing.keywords.values())
     if isinstance(thing, FunctionType):
-        yield from (look_up(cell, "cell_contents") for cell in thing.__closure__ or ())
+        yield from (static_attribute(cell, "cell_contents") for cell in thing.__closure__ or ())
     if not isinstance(thing, type):
-        attributes = look_up(thing, "__dict__")
+        attributes = static_attribute(thing, "__dict__")
         yield from list(attributes.values()) if isinstance(attributes, dict) else ()
 
 
 def _of_flask(thing: Any) -> Iterator[DockerflowMiddleware]:
-    extensions = look_up(thing, "extensions")
+    extensions = static_attribute(thing, "extensions")
     if isinstance(extensions, Mapping):
-        middleware = look_up(extensions.get("dockerflow"), "middleware")
+        middleware = static_attribute(extensions.get("dockerflow"), "middleware")
         if isinstance(middleware, DockerflowMiddleware):
             yield middleware

@@ -1,4 +1,4 @@
-"""The version object: ``version.json``, as the Dockerflow README asks for it."""
+"""The version object: ``version.json``, which the Dockerflow README requires."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from .answer import to_json
 from .errors import VersionError
+from .serialization import to_json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 FILE_NAME = "version.json"
 MAX_BYTES = 64 * 1024
 
-# A file written twice within one tick of its time stamp (some file systems count whole
-# seconds, FAT two) may look unchanged; one as young as this is compared by its content.
-_TOO_YOUNG_NS = 2_000_000_000
+# A file that was written twice within one tick of its time stamp may look unchanged. Some file
+# systems count whole seconds, FAT two; a younger file is read each time.
+_YOUNG_NS = 2_000_000_000
 
 
 def get_version(root: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -34,69 +33,51 @@ def get_version(root: str | os.PathLike[str]) -> dict[str, Any] | None:
         root: The directory that holds ``version.json``.
 
     Returns:
-        The object; usually with the keys ``source``, ``version``, ``commit`` and ``build``
-        (Dockerflow, ``docs/version_object.md``). ``None`` if there is no such file.
+        The object, usually with the keys ``source``, ``version``, ``commit`` and ``build``
+        (Dockerflow, ``docs/version_object.md``); ``None`` if there is no such file.
 
     Raises:
-        VersionError: The file cannot be read, is larger than 64 KiB, or holds something else
-            than a JSON object.
+        VersionError: The file cannot be read, is larger than 64 KiB, or is not a JSON object.
     """
-    reading = VersionFile([os.fspath(root)]).read()
-    return None if reading is None else reading.version
+    body = VersionFile([os.fspath(root)]).read()
+    version: dict[str, Any] | None = None if body is None else json.loads(body)
+    return version
 
 
-@dataclass(frozen=True, slots=True)
-class VersionReading:
-    """What was read from a file, and what the file looked like then.
-
-    Attributes:
-        version: The version object.
-        body: The same as JSON in UTF-8.
-        content: The file's bytes.
-        signature: What tells whether the file has changed: times, size and inode.
-        is_settled: Whether an equal signature proves an equal content.
-    """
-
-    version: dict[str, Any]
-    body: bytes
-    content: bytes
+class _Reading(NamedTuple):
     signature: tuple[int, ...]
-    is_settled: bool
+    body: bytes
 
 
 class VersionFile:
-    """A ``version.json`` that is parsed again only when it has changed.
+    """A ``version.json`` that is read again only when it has changed.
 
     Args:
-        directories: Where to look; the first that holds the file is asked.
+        directories: Directories that may have the file; the first one that has it is used.
 
     Attributes:
-        paths: Where the file is looked for.
+        paths: The paths that the file may have.
     """
 
     __slots__ = ("_readings", "paths")
 
     def __init__(self, directories: Sequence[str]) -> None:
         self.paths = tuple(os.path.join(directory, FILE_NAME) for directory in directories)
-        self._readings: dict[str, VersionReading] = {}
+        self._readings: dict[str, _Reading] = {}
 
     def directory(self) -> str:
-        """Return the first directory that holds the file, or the first one if none does."""
+        """Return the first directory that has the file; without one, the first directory."""
         return os.path.dirname(self._path())
 
-    def read(self) -> VersionReading | None:
-        """Read the file, unless it is as it was.
-
-        Returns:
-            What it holds, or ``None`` if there is no file.
+    def read(self) -> bytes | None:
+        """Return the version object as JSON; ``None`` if there is no file.
 
         Raises:
-            VersionError: The file is there and cannot be served.
+            VersionError: There is a file, but it cannot be served.
         """
-        path = self.paths[0] if len(self.paths) == 1 else self._path()
+        path = self._path()
         try:
-            if not os.path.isabs(path):
-                path = os.path.abspath(path)
+            path = os.path.abspath(path)
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -104,61 +85,48 @@ class VersionFile:
             _refuse(f"cannot be read ({error.strerror}): make it readable", path, error)
         if not stat.S_ISREG(status.st_mode):
             _refuse("is not a regular file: put the JSON object in a file", path)
-        return self._read_if_changed(path, status)
+        signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        last = self._readings.get(path)
+        if last is not None and last.signature == signature:
+            return last.body
+        body = version_to_json(_parse(_read_file(path), path), path)
+        if time.time_ns() - status.st_mtime_ns > _YOUNG_NS:
+            self._readings[path] = _Reading(signature, body)
+        return body
 
     def _path(self) -> str:
         return next(filter(os.path.lexists, self.paths), self.paths[0])
 
-    def _read_if_changed(self, path: str, status: os.stat_result) -> VersionReading:
-        signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-        last = self._readings.get(path)
-        if last is not None and last.is_settled and last.signature == signature:
-            return last
-        is_settled = time.time_ns() - status.st_mtime_ns > _TOO_YOUNG_NS
-        content = _content(path)
-        if last is not None and last.content == content:
-            reading = replace(last, signature=signature, is_settled=is_settled)
-        else:
-            version = _parsed(content, path)
-            reading = VersionReading(
-                version, version_to_json(version, path), content, signature, is_settled
-            )
-        self._readings[path] = reading
-        return reading
-
 
 def version_to_json(version: Mapping[str, Any], path: str = "") -> bytes:
-    """Write a version object as JSON.
+    """Serialize a version object to JSON.
 
     Args:
         version: The object.
-        path: The file that it comes from, if it does.
-
-    Returns:
-        JSON in UTF-8.
+        path: The file that it comes from; ``""`` without a file.
 
     Raises:
-        VersionError: JSON cannot hold it.
+        VersionError: It has values that JSON does not have.
     """
     try:
-        return to_json(version)
+        return to_json_bytes(version)
     except (TypeError, ValueError, RecursionError) as error:
         origin = FILE_NAME if path else "the version object"
         raise VersionError(f"{origin} cannot be written as JSON: {error}", path) from error
 
 
 def call_version_callback(callback: VersionCallback, directory: str) -> Mapping[str, Any] | None:
-    """Ask the user's own function for the version object.
+    """Call the user's function that returns the version object.
 
     Args:
         callback: The function.
-        directory: The ``version_path`` that it is called with.
+        directory: The ``version_path`` to call it with.
 
     Returns:
-        The version object, or ``None`` if there is none.
+        The version object; ``None`` if there is none.
 
     Raises:
-        VersionError: The callback raised (the cause), or returned something else.
+        VersionError: The function raised, or returned something else.
     """
     try:
         version = callback(directory)
@@ -174,7 +142,7 @@ def call_version_callback(callback: VersionCallback, directory: str) -> Mapping[
     return version
 
 
-def _content(path: str) -> bytes:
+def _read_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -185,18 +153,18 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _parsed(content: bytes, path: str) -> dict[str, Any]:
+def _parse(content: bytes, path: str) -> dict[str, Any]:
     try:
-        version = json.loads(content, parse_constant=_not_json)
+        version = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         _refuse(f"is not JSON ({error}): expected a JSON object", path, error)
     if not isinstance(version, dict):
-        _refuse(f"holds a {type(version).__name__}: expected a JSON object", path)
+        _refuse(f"is a JSON {type(version).__name__}: expected a JSON object", path)
     return version
 
 
-def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON value")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
 
 
 def _refuse(problem: str, path: str, cause: BaseException | None = None) -> NoReturn:

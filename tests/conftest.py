@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import threading
+from collections import Counter
 
 import pytest
 from servers import postgres_server, redis_server
@@ -18,6 +19,13 @@ from dockerflow_wsgi import request_id
 def pytest_configure():
     """Let programs under test end by SIGINT: a background job starts with it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print one line for each reason that tests were skipped for."""
+    skipped = [report.longrepr[2] for report in terminalreporter.getreports("skipped")]
+    for reason, count in sorted(Counter(skipped).items()):
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +41,7 @@ def no_settings_in_the_environment(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_request_is_left_from_the_test_before():
     """Forget the request of a test client's response that nobody closed."""
-    request_id.current.set(None)
+    request_id.set_context(None)
 
 
 @pytest.fixture

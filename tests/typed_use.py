@@ -14,6 +14,7 @@ from dockerflow_wsgi import (
     DockerflowMiddleware,
     checks,
     get_request_id,
+    request_id_context,
     serve_in_background,
 )
 from dockerflow_wsgi.flask import Dockerflow, HeartbeatFailure
@@ -106,6 +107,13 @@ def wrap(engine: object, client: object, config: object) -> DockerflowMiddleware
     for check in (plain, asynchronous, version):
         assert callable(check)
     return wrapped
+
+
+@request_id_context()
+def work(request_id: str | None) -> int:
+    """Run a background job, with the ID of the request that enqueued it."""
+    with request_id_context(request_id) as current:
+        return len(current)
 
 
 class Client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..extras import extra
+from ..errors import require_extra
 from ..masking import describe
 from .ids import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION
 from .messages import CheckMessage, Error
@@ -64,7 +64,7 @@ def engines_of(db: Any) -> Iterator[tuple[str, Engine]]:
 
 
 def _ask(engine: Engine, bind: str) -> list[CheckMessage]:
-    with extra("sqlalchemy"):
+    with require_extra("sqlalchemy"):
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
         from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     try:

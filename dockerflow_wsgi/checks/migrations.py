@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from ..extras import extra
+from ..errors import require_extra
 from ..masking import describe
 from .database import engine_of
 from .ids import (
@@ -47,7 +47,7 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
     Raises:
         ImportError: Alembic is not installed.
     """
-    with extra("alembic"):
+    with require_extra("alembic"):
         from sqlalchemy.exc import SQLAlchemyError
     try:
         scripts = _once_for(migrate, _scripts, _read_scripts)
@@ -91,7 +91,7 @@ def _is_flask_migrate(migrate: Any) -> bool:
 
 
 def _read_scripts(migrate: Any) -> _Scripts:
-    with extra("alembic"):
+    with require_extra("alembic"):
         from alembic.script import ScriptDirectory
     config = migrate.get_config(migrate.directory) if _is_flask_migrate(migrate) else migrate
     directory = ScriptDirectory.from_config(config)

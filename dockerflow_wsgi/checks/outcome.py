@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..faults import call_hook, traceback_of
+from ..errors import call_safely, format_traceback
 from ..masking import describe, mask_credentials, text_of
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_RETURNED_NO_MESSAGE
 from .messages import CheckMessage, Error
@@ -71,7 +71,7 @@ def call_check(
     except (Exception, survives) as error:  # noqa: BLE001 - it is what the report is about
         text = f"{type(error).__name__}: {describe(error)}"
         messages.append(Error(text, id=ERROR_CHECK_RAISED))
-        return Outcome(tuple(messages), traceback_of(error))
+        return Outcome(tuple(messages), format_traceback(error))
     return Outcome(tuple(messages))
 
 
@@ -83,7 +83,7 @@ def _entered(context: CheckContext) -> Iterator[None]:
     try:
         yield
     finally:
-        call_hook("Leaving the context of a check", stack.close, instead=None)
+        call_safely("Leaving the context of a check", stack.close, default=None)
 
 
 def _items(returned: Any) -> Iterator[object]:

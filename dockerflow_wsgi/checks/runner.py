@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..faults import call_hook, log_masked
+from ..errors import call_safely, log_masked
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_TIMED_OUT
 from .messages import Error
 from .outcome import Outcome
@@ -109,7 +109,7 @@ class CheckRunner:
             expires_s = started_s + self._ttl_s
             self._cached = _Cached(report, os.getpid(), version, expires_s)
         for result in results:
-            call_hook("Logging a check", self._log, result, instead=None)
+            call_safely("Logging a check", self._log, result, default=None)
         if self.on_report is not None:
             self._tell(self.on_report, report, started_s)
         return report
@@ -119,7 +119,7 @@ class CheckRunner:
     ) -> None:
         """Call the hook; like a check, it may hang without holding up the answer."""
         if self._timeout_s is None:
-            call_hook("on_heartbeat", hook, report, instead=None)
+            call_safely("on_heartbeat", hook, report, default=None)
             return
         self._told = [run for run in self._told if run.outcome is None]
         late_s = time.monotonic() - self._timeout_s / 2  # many probers at once are no hang
@@ -128,7 +128,7 @@ class CheckRunner:
             return
 
         def tell() -> None:
-            call_hook("on_heartbeat", hook, report, instead=None)
+            call_safely("on_heartbeat", hook, report, default=None)
 
         run = Run("on_heartbeat", tell, nullcontext, None, on_done=bool)
         self._told.append(run)

@@ -29,8 +29,8 @@ from .summary import check_summary
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from ..config import Settings
     from ..middleware import DockerflowMiddleware
+    from ..settings import Settings
 
     Steps: TypeAlias = dict[str, Callable[[], Finding]]
 

@@ -96,7 +96,7 @@ def _connect_tcp(ladder: Ladder, address: Address) -> socket.socket:
 
 
 def _resolve(ladder: Ladder, address: Address) -> list[Any]:
-    def look_up() -> list[Any]:
+    def get_addresses() -> list[Any]:
         return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
 
     if "@" in address.host:
@@ -104,7 +104,7 @@ def _resolve(ladder: Ladder, address: Address) -> list[Any]:
         raise RungError("dns", reason, "Write the '@' as %40, as urllib.parse.quote() does")
     remedy = f"Correct the host name {address.host!r}, or the resolver (/etc/resolv.conf)"
     try:
-        found = ladder.within("dns", look_up, remedy)
+        found = ladder.within("dns", get_addresses, remedy)
     except (OSError, UnicodeError) as error:
         reason = f"the name {address.host!r} cannot be resolved ({describe(error)})"
         raise RungError("dns", reason, remedy) from None

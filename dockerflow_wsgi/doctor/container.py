@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,8 @@ def check_version(endpoint: VersionEndpoint) -> Finding:
             path = "the version callback"
             version = call_version_callback(endpoint.callback, directory)
         else:
-            reading = endpoint.file.read()
-            version = None if reading is None else reading.version
+            body = endpoint.file.read()
+            version = None if body is None else json.loads(body)
     except VersionError as error:
         unreadable = isinstance(error.__cause__, OSError)
         remedy = (

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..answer import JSON
 from ..checks.messages import STATUSES
-from ..endpoints import HEARTBEAT_PATH, LBHEARTBEAT_PATH, VERSION_PATH
-from ..exchange import RESPONSE_HEADER
+from ..endpoints import HEARTBEAT_PATH, JSON, LBHEARTBEAT_PATH, VERSION_PATH
 from ..masking import describe
+from ..request_id import new_request_id
+from ..response import REQUEST_ID_HEADER
 from ..stack import place_of_error
-from ..uuids import new_uuid
 from .asking import Answer, ask
 from .finding import Finding, failed, passed, warned
 
@@ -69,7 +68,7 @@ def _compared(subject: Subject, path: str) -> Finding:
 def _ask(subject: Subject, path: str) -> tuple[Answer | None, Finding]:
     """Ask through the app; the answer must have come by way of a middleware."""
     settings = subject.middleware.settings
-    request_id = new_uuid()
+    request_id = new_request_id()
     key = f"HTTP_{settings.request_id_header[0].upper().replace('-', '_')}"
     try:
         answer = ask(subject.app, path, **{key: request_id})
@@ -79,12 +78,15 @@ def _ask(subject: Subject, path: str) -> tuple[Answer | None, Finding]:
         place = place_of_error(error)
         text = f"{path} raised {type(error).__name__}: {describe(error)}"
         return None, failed(f"{place}: {text}" if place else text, _OUTERMOST)
-    sent = answer.headers.get(RESPONSE_HEADER.lower())
+    sent = answer.headers.get(REQUEST_ID_HEADER.lower())
     if settings.echo_request_id and not sent:
-        return None, _foreign(path, answer, f"an answer with an {RESPONSE_HEADER}")
+        return None, _foreign(path, answer, f"an answer with an {REQUEST_ID_HEADER}")
     if settings.echo_request_id and settings.trust_request_id and sent != request_id:
-        text = f"{path} is answered with another {RESPONSE_HEADER} than the request's: by something"
-        return None, failed(f"{text} else, or by way of a wrapper that replaces it", _OUTERMOST)
+        text = (
+            f"{path} is answered with another {REQUEST_ID_HEADER} than the request's: by something "
+            "else, or by way of a wrapper that replaces it"
+        )
+        return None, failed(text, _OUTERMOST)
     return answer, passed("")
 
 

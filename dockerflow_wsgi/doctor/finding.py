@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from ..jsonsafe import plain
 from ..masking import describe, mask_credentials
+from ..serialization import to_jsonable
 from ..stack import place_of_error
 from .patience import OverdueError, Task
 
@@ -123,7 +123,7 @@ def probe(
 
 def masked(value: Any) -> Any:
     """Copy what is to be shown, as JSON can hold it and without credentials."""
-    return _masked(plain(value))
+    return _masked(to_jsonable(value))
 
 
 _BY_HAND = "Look at it by hand, and go on with --skip {}"

@@ -86,7 +86,7 @@ def _served(registry: CheckRegistry) -> Any:
     try:
         return endpoints_of(registry)
     except ConfigurationError as error:
-        reason, remedy = "the settings are wrong", "Correct each where it says it comes from"
+        reason, remedy = "the configuration is wrong", "Fix each of its problems"
         raise TargetError(reason, remedy, problems=error.problems) from error
 
 

@@ -8,9 +8,8 @@ from dataclasses import replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from ..answer import JSON
 from ..checks.messages import CRITICAL, ERROR, STATUSES
-from ..endpoints import HEARTBEAT_PATH, HTML, LBHEARTBEAT_PATH, VERSION_PATH
+from ..endpoints import HEARTBEAT_PATH, HTML, JSON, LBHEARTBEAT_PATH, VERSION_PATH
 from .container import check_version_object
 from .finding import OK, Finding, failed, passed, warned
 from .http import NoAnswerError, Service

@@ -28,7 +28,7 @@ class Subject:
     @property
     def check_context(self) -> CheckContext:
         """What makes the context that each check runs in."""
-        return self.middleware.hooks.check_context or nullcontext
+        return self.middleware.check_context or nullcontext
 
     @property
     def check_timeout_s(self) -> float:

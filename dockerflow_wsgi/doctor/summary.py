@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from ..endpoints import LBHEARTBEAT_PATH
 from ..masking import describe
-from ..summary import logger
 from .asking import ask
 from .finding import ERROR, OK, WARNING, Finding, failed, passed, warned
 from .mozlog import problem_of
 
 if TYPE_CHECKING:
     from .subject import Subject
+
+logger = logging.getLogger("request.summary")
 
 _ADD_HANDLER = (
     "Configure logging: logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO); or "

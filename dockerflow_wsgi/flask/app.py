@@ -7,13 +7,19 @@ context, ``flask.g``, its signals and its user. It registers no URL rule and no 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ..checks import CheckRegistry
 from ..checks.registry import RegistersChecks
-from ..config import (
+from ..errors import ConfigurationError, call_safely, require_extra
+from ..find_middleware import find_middleware
+from ..masking import describe
+from ..middleware import DockerflowMiddleware
+from ..request_id import RequestIDSource
+from ..response import SUMMARY_KEY
+from ..settings import (
     Settings,
     Source,
     environment_source,
@@ -22,19 +28,11 @@ from ..config import (
     prefixed_source,
     read_settings,
 )
-from ..errors import InitializedTwiceError
-from ..extras import extra
-from ..faults import call_hook
-from ..masking import describe
-from ..middleware import DockerflowMiddleware
-from ..nesting import find_inside
-from ..request_id import RequestIDSource
-from ..summary import ENVIRON_KEY as SUMMARY_KEY
-from ..summary import FAILURE_KEY
+from ..summary import ERROR_KEY
 from .globals import globals_class
 from .signals import heartbeat_failed, heartbeat_passed
 
-with extra("flask"):
+with require_extra("flask"):
     from flask import (
         Flask,
         current_app,
@@ -54,7 +52,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..checks import HeartbeatReport
-    from ..config import BehaviourKeywords
+    from ..settings import BehaviourKeywords
     from ..version import VersionCallback
 
 EXTENSION_KEY = "dockerflow"
@@ -94,7 +92,7 @@ class Dockerflow(RegistersChecks):
         silenced_checks: IDs of check messages that neither count nor are logged.
         version_path: The directory of ``version.json``; by default the parent of the app's
             root path, else the root path, else ``/app``.
-        **settings: The other settings; see `dockerflow_wsgi.config.Settings`. A setting ``x`` that
+        **settings: The other settings of `dockerflow_wsgi.settings.Settings`. A setting ``x`` that
             is not given here is taken from the environment variable ``DOCKERFLOW_X``, from
             ``app.config["DOCKERFLOW_X"]`` or from ``app.config["DOCKERFLOW"]["x"]``.
 
@@ -102,9 +100,8 @@ class Dockerflow(RegistersChecks):
         registry: The checks, for all apps.
 
     Raises:
-        ConfigurationError: Settings have wrong values; the text names them all.
-        InitializedTwiceError: The app has a Dockerflow already.
-        TypeError: A keyword is no setting, or an object is of a wrong kind.
+        ConfigurationError: Settings have wrong values, or the app has a Dockerflow already.
+        TypeError: A keyword is not a setting, or an object is of a wrong kind.
 
     Example:
         >>> from flask import Flask
@@ -138,22 +135,18 @@ class Dockerflow(RegistersChecks):
             app: The app.
 
         Raises:
-            ConfigurationError: Settings have wrong values; the text names them all.
-            InitializedTwiceError: The app has a Dockerflow already.
+            ConfigurationError: Settings have wrong values, or the app has a Dockerflow already.
             TypeError: An object is of a wrong kind.
         """
         if not isinstance(app, Flask):
             raise TypeError(f"app must be a Flask app, not a {type(app).__name__}")
         if EXTENSION_KEY in app.extensions:
-            raise InitializedTwiceError(
-                f"the app {app.name!r} has a Dockerflow already: call init_app(app) once, or pass "
-                "the app to Dockerflow(app), not both"
+            raise ConfigurationError(
+                [f"the app {app.name!r} has a Dockerflow already: call init_app(app) only once"]
             )
-        if find_inside(app.wsgi_app, DockerflowMiddleware) is not None:
-            raise InitializedTwiceError(
-                f"app.wsgi_app of {app.name!r} is wrapped in a DockerflowMiddleware already: use "
-                "either that or Dockerflow(app), not both"
-            )
+        if find_middleware(app.wsgi_app, DockerflowMiddleware) is not None:
+            problem = f"app.wsgi_app of {app.name!r} is wrapped in a DockerflowMiddleware already"
+            raise ConfigurationError([f"{problem}: remove that one, or Dockerflow(app)"])
         settings = read_settings([self._keywords, *_sources(app)])
         middleware = DockerflowMiddleware(
             app.wsgi_app,
@@ -196,7 +189,7 @@ class Dockerflow(RegistersChecks):
         Returns:
             The fields; here the user's ID as ``uid``.
         """
-        return {"uid": call_hook("user_id", self.user_id, instead=None) or ""}
+        return {"uid": call_safely("user_id", self.user_id, default=None) or ""}
 
     def user_id(self) -> str | None:
         """Return the ID of the current request's user; may be overridden.
@@ -229,7 +222,7 @@ class Dockerflow(RegistersChecks):
         fields_of_request = environ.get(SUMMARY_KEY)
         is_a_copy = environ.get(GLOBALS_KEY, globals_) is not globals_
         if fields_of_request is not None and not is_a_copy:
-            call_hook("summary_extra", self._extend, fields_of_request, instead=None)
+            call_safely("summary_extra", self._extend, fields_of_request, default=None)
 
     def _is_as_made(self) -> bool:
         """Tell whether the fields are asked of nothing else, a subclass or what a test put in."""
@@ -251,10 +244,10 @@ class Dockerflow(RegistersChecks):
             return
         with app.app_context():
             for receiver in receivers:
-                call_hook(
+                call_safely(
                     f"A receiver of {signal.name}",
                     lambda receiver=receiver: receiver(app, level=report.level, report=report),
-                    instead=None,
+                    default=None,
                 )
 
 
@@ -270,7 +263,7 @@ def _sources(app: Flask) -> list[Source]:
     root, nested = app.root_path, app.config.get("DOCKERFLOW")
     default = {"version_path": [os.path.dirname(root), root, "/app"]}
     return [
-        environment_source(os.environ),
+        replace(environment_source(os.environ), warnings=()),  # the middleware logs them
         prefixed_source(app.config, 'app.config["{}"]'),
         nested_source({} if nested is None else nested, 'app.config["DOCKERFLOW"]'),
         Source(default, "the default of {}".format),
@@ -281,11 +274,11 @@ def _start() -> None:
     environ = _get_request().environ
     # Copies of the context (copy_current_request_context) have a "g" of their own.
     environ[GLOBALS_KEY] = _get_g()
-    environ.pop(FAILURE_KEY, None)  # of a try before this one
+    environ.pop(ERROR_KEY, None)  # of a try before this one
 
 
 def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
     # Some extensions send the signal for a 404 too, or outside of any request.
     code = exception.code if isinstance(exception, HTTPException) else None
     if has_request_context() and (code is None or code >= 500):
-        request.environ[FAILURE_KEY] = describe(exception)
+        request.environ[ERROR_KEY] = describe(exception)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..extras import extra
+from ..errors import require_extra
 from ..request_id import ENVIRON_KEY, RequestIDSource
 
-with extra("flask"):
+with require_extra("flask"):
     from flask import has_request_context, request
 
 if TYPE_CHECKING:

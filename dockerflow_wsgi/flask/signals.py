@@ -6,9 +6,9 @@ Both are sent with the Flask app as sender, the worst ``level`` (int) and the ``
 
 from __future__ import annotations
 
-from ..extras import extra
+from ..errors import require_extra
 
-with extra("flask"):
+with require_extra("flask"):
     from blinker import Namespace
 
 _signals = Namespace()

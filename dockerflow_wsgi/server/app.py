@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..answer import error_answer
 from ..checks import CheckRegistry
+from ..endpoints import error_response
 from ..middleware import DockerflowMiddleware
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..checks import HeartbeatReport
     from ..checks.outcome import CheckContext
-    from ..config import SettingKeywords
+    from ..settings import SettingKeywords
     from ..summary import SummaryExtra
 
     class MiddlewareKeywords(SettingKeywords, total=False):
@@ -71,6 +71,6 @@ def is_switched_off(app: WSGIApplication) -> bool:
 
 def _nothing_else(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     text = "there is nothing here but /__lbheartbeat__, /__heartbeat__ and /__version__"
-    answer = error_answer(404, text)
-    start_response(answer.status, list(answer.headers))
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+    response = error_response(404, text)
+    start_response(response.status, response.headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]

@@ -11,10 +11,9 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from .. import values
 from ..endpoints import LBHEARTBEAT_PATH
-from ..errors import ConfigurationError, ListenError
-from ..faults import log_masked
+from ..errors import ConfigurationError, ListenError, log_masked
+from ..settings import parse_port
 from ..unwrapping import find_middlewares
 from .app import endpoints_of, is_switched_off
 from .forks import holder_of, opening
@@ -138,9 +137,9 @@ def read_port(port: int | str | None) -> int:
     if port is None:
         place, raw = "environment variable PORT", os.environ.get("PORT", "").strip() or DEFAULT_PORT
     try:
-        return values.port(raw)
-    except ValueError as accepted:
-        raise ConfigurationError([f"port = {raw!r} ({place}): expected {accepted}"]) from None
+        return parse_port(raw)
+    except ValueError as error:
+        raise ConfigurationError([f"port = {raw!r} ({place}): expected {error}"]) from None
 
 
 def start_server(app: WSGIApplication, host: str, port: int) -> BackgroundServer:

@@ -10,10 +10,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from .. import values
 from ..errors import ConfigurationError, ListenError, TargetError
 from ..logging import MozlogHandler
 from ..masking import describe, mask_credentials
+from ..settings import parse_port
 from ..target import load_target, parse_target, require_wsgi
 from .app import endpoints_of, is_switched_off
 from .background import DEFAULT_HOST, DEFAULT_PORT, read_port, start_server
@@ -103,7 +103,7 @@ def _fail(error: Exception, code: int) -> int:
 
 def _port(text: str) -> int:
     try:
-        return values.port(text)
-    except ValueError as accepted:
+        return parse_port(text)
+    except ValueError as error:
         shown = mask_credentials(repr(text))
-        raise argparse.ArgumentTypeError(f"{shown}: expected {accepted}") from None
+        raise argparse.ArgumentTypeError(f"{shown}: expected {error}") from None

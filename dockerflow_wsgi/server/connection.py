@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
-from ..faults import log_fault
+from ..errors import log_exception
 
 if TYPE_CHECKING:
     import socket
@@ -44,7 +44,7 @@ class _Response(ServerHandler):
         """Log what the app raised."""
         error = exc_info[1]
         if not isinstance(error, TimeoutError):
-            log_fault("The app raised", error)
+            log_exception("The app raised", error)
 
 
 class Connection(WSGIRequestHandler):

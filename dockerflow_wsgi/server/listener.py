@@ -19,9 +19,8 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIServer
 
-from ..answer import error_answer
-from ..endpoints import LBHEARTBEAT_PATH
-from ..faults import log_fault
+from ..endpoints import LBHEARTBEAT_PATH, error_response
+from ..errors import log_exception
 from .connection import Connection
 from .forks import listeners, opening
 
@@ -151,7 +150,7 @@ class Listener(WSGIServer):
         if isinstance(error, OSError):
             logger.debug("A prober was not answered: %s", error)
         elif error is not None:
-            log_fault("A prober was not answered", error)
+            log_exception("A prober was not answered", error)
 
     def has_spoken(self, request: socket.socket) -> bool:
         """Note that a client has sent its request.
@@ -215,6 +214,6 @@ class Listener(WSGIServer):
 
 def _too_many(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     text = f"{MAX_SLOW_THREADS} requests are being answered: ask less often"
-    busy = error_answer(503, text, ("Retry-After", "1"))
+    busy = error_response(503, text, ("Retry-After", "1"))
     start_response(busy.status, list(busy.headers))
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [busy.body]

@@ -1,4 +1,4 @@
-"""The public names, and what importing them brings along."""
+"""The public names, and which packages their import loads."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from programs import run
 
 import dockerflow_wsgi
 from dockerflow_wsgi import checks
-from dockerflow_wsgi.extras import extra
+from dockerflow_wsgi.errors import require_extra
 
 OF_SQLALCHEMY_1_4 = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
 OPTIONAL = ["alembic", "blinker", "flask", "flask_sqlalchemy", "redis", "sqlalchemy"]
 
 
 def test_the_face_has_the_contracts_names():
-    """No more and no less, in order."""
+    """``__all__`` is the contract's list, in order."""
     assert dockerflow_wsgi.__all__ == [
         "CheckRegistry",
         "ConfigurationError",
         "DockerflowMiddleware",
         "checks",
         "get_request_id",
+        "request_id_context",
         "serve_in_background",
     ]
     for module in (dockerflow_wsgi, checks):
@@ -30,7 +31,7 @@ def test_the_face_has_the_contracts_names():
 
 
 def test_the_ids_are_the_published_ones():
-    """Silenced IDs and alerts carry over."""
+    """The message IDs do not change, because users silence them."""
     shown = {
         name: getattr(checks, name) for name in checks.__all__ if "_" in name and name.isupper()
     }
@@ -56,8 +57,8 @@ def run_python(code):
     return run([sys.executable, *strictly, "-c", code], check=True).stdout.strip()
 
 
-def test_importing_brings_no_optional_package_along():
-    """The core, the logging module and a wrapped app live without them."""
+def test_the_core_imports_no_optional_package():
+    """The core, the logging module and a wrapped app work without optional packages."""
     code = """
 import sys, dockerflow_wsgi, dockerflow_wsgi.logging, dockerflow_wsgi.version
 dockerflow_wsgi.DockerflowMiddleware(lambda environ, start_response: [])
@@ -67,7 +68,7 @@ print(sorted(sys.modules.keys() & set(%r)))
 
 
 @pytest.mark.parametrize(
-    ("call", "extra", "missing"),
+    ("call", "name", "missing"),
     [
         ("checks.check_database_connected(object())", "sqlalchemy", "sqlalchemy"),
         ("checks.check_migrations_applied(object())", "alembic", "sqlalchemy"),
@@ -76,12 +77,11 @@ print(sorted(sys.modules.keys() & set(%r)))
         ("__import__('dockerflow_wsgi.flask')", "flask", "blinker"),
     ],
 )
-def test_a_missing_package_is_told_with_the_extra_to_install(call, extra, missing):
-    """The error says what to type."""
+def test_a_missing_package_is_an_error_with_the_extra_to_install(call, name, missing):
+    """The error has the command that installs the package."""
     code = f"""
 import sys
 from dockerflow_wsgi import checks
-from dockerflow_wsgi.extras import extra
 if "alembic." in {call!r}: import alembic.config
 sys.modules[{missing!r}] = None
 try:
@@ -89,11 +89,11 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert f"pip install 'dockerflow-wsgi[{extra}]'" in run_python(code)
+    assert f"pip install 'dockerflow-wsgi[{name}]'" in run_python(code)
 
 
 def test_the_command_returns_its_exit_code_to_python():
-    """Called with arguments, it leaves the process to its caller."""
+    """``main`` returns the exit code, and does not end the process."""
     code = """
 from dockerflow_wsgi.__main__ import main
 print(main(["doctor", "no_such_module:app", "--skip", "version_json"]), "goes on")
@@ -101,14 +101,15 @@ print(main(["doctor", "no_such_module:app", "--skip", "version_json"]), "goes on
     assert run_python(code).endswith("1 goes on")
 
 
-def test_a_package_too_old_for_us_is_told_with_the_extra_to_install():
-    """It can be imported, but lacks a name: the extra brings one that has it."""
-    with pytest.raises(ImportError, match=r"too old: install it with .*\[redis\]"), extra("redis"):
+def test_a_package_that_is_too_old_is_an_error_with_the_extra_to_install():
+    """A package that lacks a name is reported like a missing one."""
+    match = r"too old: install it with .*\[redis\]"
+    with pytest.raises(ImportError, match=match), require_extra("redis"):
         raise ImportError("too old")
 
 
 def test_the_command_shows_its_version_and_its_use():
-    """Misuse is told by exit code 2."""
+    """Without arguments, the command prints its usage and returns 2."""
     shown = run_python("from dockerflow_wsgi.__main__ import main; print(main([]))")
     assert shown.startswith("usage: dockerflow-wsgi")
     assert shown.endswith("2")

@@ -13,7 +13,7 @@ PACKAGE = Path(dockerflow_wsgi.__file__).parent
 
 
 def modules():
-    """Return the path of each module by its name; a folder's face has the folder's name."""
+    """Return the path of each module by its name; an ``__init__.py`` has the folder's name."""
     named = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -22,7 +22,7 @@ def modules():
 
 
 def imported_by(path, package, known):
-    """Return the modules that one imports anywhere, for type checkers only or late, too."""
+    """Return the modules that a module imports, also in functions and for type checkers."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -33,7 +33,7 @@ def imported_by(path, package, known):
 
 
 def test_there_is_no_circle():
-    """Each module can be read after those that it needs."""
+    """No module imports itself through others."""
     named = modules()
     graph = {}
     for name, path in named.items():

@@ -163,7 +163,7 @@ def test_where_the_code_was_is_kept():
 def test_wrong_settings_are_kept_one_by_one():
     """And are told together."""
     error = fail("wrong:app")
-    assert error.reason == "wrong.py:3: the middleware's settings are wrong"
+    assert error.reason == "wrong.py:3: the configuration is wrong"
     assert [problem.partition(" ")[0] for problem in error.problems] == [
         *("check_timeout", "heartbeat_ttl"),
     ]

@@ -97,9 +97,8 @@ def test_the_code_runs(redis_url, monkeypatch):
     with redis.Redis.from_url(redis_url) as client:
         namespace = {"client": client, "ping_search_engine": ping_search_engine}
         try:
-            first, version, checks, request_id, summary, logged, flask_app, worker = blocks(
-                "python"
-            )
+            first, version, checks, request_id, *others = blocks("python")
+            summary, logged, queued, sentry, flask_app, worker = others
             exec(first, namespace)
             assert type(root.handlers[-1]).__name__ == "MozlogHandler"
             exec(version, namespace)
@@ -113,6 +112,9 @@ def test_the_code_runs(redis_url, monkeypatch):
             assert isinstance(namespace["dockerflow"], DockerflowMiddleware)
             exec(logged, namespace)
             assert type(root.handlers[-1].formatter).__name__ == "MozlogFormatter"
+            exec(queued, namespace)
+            assert namespace["queue_handler"].filters
+            exec(sentry, namespace)
             monkeypatch.setenv("PORT", "0")
             monkeypatch.setenv("REDIS_URL", redis_url)
             exec(worker, own := {})  # it stands by itself

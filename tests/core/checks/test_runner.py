@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import pytest
 from waiting import TIMEOUT_S
 
-from dockerflow_wsgi import CheckRegistry, checks, get_request_id
+from dockerflow_wsgi import CheckRegistry, checks, get_request_id, request_id_context
 from dockerflow_wsgi.checks.deadline import seconds_left
 from dockerflow_wsgi.checks.runner import CheckRunner
-from dockerflow_wsgi.request_id import current
 
 DEADLINE_S = 0.2
 
@@ -325,12 +324,9 @@ def test_where_no_thread_can_be_had_checks_run_in_line(registry, monkeypatch):
 
 
 def test_the_request_id_is_visible_in_a_check():
-    """So that what a check logs can be found."""
-    token = current.set(["r-1"])
-    try:
+    """A check's log records can be found by the ID of the heartbeat's request."""
+    with request_id_context("r-1"):
         message = run(lambda: checks.Info(get_request_id())).messages[0]
-    finally:
-        current.reset(token)
     assert message.msg == "r-1"
 
 

@@ -109,11 +109,11 @@ def test_the_middleware_of_the_flask_extension_is_found():
 
 
 def test_of_several_the_outermost_comes_first():
-    """Before that of an extension, which requests reach later."""
+    """The middleware that requests reach first comes before the one of an extension."""
     flask = Flask(__name__)
     Dockerflow(flask)
     inner = flask.wsgi_app
-    outer = DockerflowMiddleware(ProxyFix(inner))
+    outer = DockerflowMiddleware(functools.partial(inner))  # which hides the inner one
     flask.wsgi_app = ProxyFix(outer)
     assert find_middlewares(flask) == [outer, inner]
 
@@ -280,7 +280,7 @@ FULL = {"source": "https://x.test", "version": "", "commit": "abc", "build": "42
         (json.dumps(FULL), "ok", "commit abc"),
         (None, "error", "there is no "),
         ("{", "error", "is not JSON"),
-        ("[]", "error", "holds a list"),
+        ("[]", "error", "is a JSON list"),
         (json.dumps({**FULL, "commit": " "}), "warning", "commit is blank"),
         ('{"version": "1", "commit": "2"}', "error", "has no source and no build"),
     ],
@@ -390,12 +390,13 @@ def test_a_summary_that_is_mozlog_on_stdout_is_right(summary_logger, capsys):
 
 
 def test_checks_that_nobody_would_hear_are_a_warning(summary_logger):
-    """As logging.config leaves the loggers that it finds, unless it is told not to."""
+    """A disabled logger is a warning, as logging.config leaves the loggers that it finds."""
+    app = DockerflowMiddleware(hello)
     summary_logger.have(MozlogHandler())
     silent = logging.getLogger("dockerflow_wsgi.checks")
     silent.disabled = True
     try:
-        finding = look_for_summary()
+        finding = look_for_summary(app)
     finally:
         silent.disabled = False
     assert finding.status == "warning"
@@ -498,7 +499,8 @@ def test_a_logger_that_does_not_propagate_is_told(summary_logger):
 
 
 def test_each_fault_of_the_logger_has_its_reason(summary_logger):
-    """No handler, a level above INFO, disabled."""
+    """The reasons are: no handler, a level above INFO, a disabled logger."""
+    app = DockerflowMiddleware(hello)
     summary_logger.have()
     assert "has no handler" in look_for_summary().message
     summary_logger.have(MozlogHandler())
@@ -509,7 +511,7 @@ def test_each_fault_of_the_logger_has_its_reason(summary_logger):
     assert "logging.disable()" in look_for_summary().message
     logging.disable(logging.NOTSET)
     summary_logger.logger.disabled = True
-    finding = look_for_summary()
+    finding = look_for_summary(app)
     assert "is disabled" in finding.message
     assert "disable_existing_loggers" in finding.remedy
 

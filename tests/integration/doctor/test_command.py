@@ -133,7 +133,16 @@ def test_wrong_settings_are_told_all_together(doctor):
     assert len(done["settings"]["details"]["problems"]) == 3
     for name in ("heartbeat_ttl = 'soon'", "check_timeout = 0", "DOCKERFLOW_DISABLED"):
         assert name in done["settings"]["message"]
-    assert done["import"]["message"] == "app.py:4: the middleware's settings are wrong"
+    assert done["import"]["message"] == "app.py:4: the configuration is wrong"
+
+
+def test_wrapping_an_app_twice_is_reported(doctor):
+    """The step of the import fails, and the problem names both objects."""
+    code = doctor.app + "outer = DockerflowMiddleware(wrapped)\n"
+    done = doctor("app:outer", "--json", code=code)
+    assert done.red == ["import", "settings"]
+    problem = "app is a DockerflowMiddleware: wrap an app only once"
+    assert done["settings"]["details"]["problems"] == [problem]
 
 
 def test_a_dockerflow_that_is_switched_off_is_told(doctor):
@@ -175,8 +184,9 @@ def test_a_factory_is_called_with_its_arguments(doctor):
 
 
 def test_several_middlewares_are_a_warning(doctor):
-    """It says which is used."""
-    code = doctor.app + "outer = DockerflowMiddleware(wrapped, version_path='.')\n"
+    """The warning names the middleware that is used; the inner one is hidden by a function."""
+    code = f"from functools import partial\n{doctor.app}"
+    code += "outer = DockerflowMiddleware(partial(wrapped), version_path='.')\n"
     done = doctor("app:outer", "--json", code=code)
     assert done["middleware"]["status"] == "warning"
     assert done["middleware"]["message"].startswith("2 were found; used is the outermost")

@@ -57,7 +57,7 @@ def test_wrong_settings_of_a_registry_are_told(version_directory):
     """They are what serve would refuse; the environment is the only place to have them from."""
     done = run_doctor(version_directory, REGISTRY, "app:registry", DOCKERFLOW_CHECK_TIMEOUT="soon")
     assert done.returncode == 1
-    assert "the settings are wrong" in done.stdout
+    assert "the configuration is wrong" in done.stdout
     assert "DOCKERFLOW_CHECK_TIMEOUT" in done.stdout
     assert "See the step settings" in done.stdout
 

@@ -20,7 +20,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from whitenoise import WhiteNoise
 
-from dockerflow_wsgi import DockerflowMiddleware, checks, get_request_id
+from dockerflow_wsgi import ConfigurationError, DockerflowMiddleware, get_request_id
 
 
 def dispatcher(app):
@@ -197,23 +197,23 @@ def test_around_what_is_mounted_below_a_prefix(framework, summaries):
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/__lbheartbeat__"])
-def test_wrapped_twice_by_mistake(framework, summaries, path):
-    """There is one summary and one ID, and each page is as it was."""
+def test_wrapped_twice_unnoticed(framework, summaries, path):
+    """A middleware behind a function cannot be found; there is still one summary and one ID."""
     expected = ask(framework.wrapped(), path)
     summaries.records.clear()
-    answer = ask(DockerflowMiddleware(framework.wrapped()), path)
+    wrapped = framework.wrapped()
+
+    def hide(environ, start_response):
+        return wrapped(environ, start_response)
+
+    answer = ask(DockerflowMiddleware(hide), path)
     assert answer.as_unwrapped() == expected.as_unwrapped()
     (summary,) = summaries
     assert_summary(summary, answer, path)
 
 
 @pytest.mark.parametrize("middleware", [pytest.param(lambda app: app, id="none"), *MIDDLEWARES])
-def test_wrapped_twice_no_check_gets_lost(framework, middleware):
-    """The checks of both are run, whatever stands between the two."""
-    inner, registrar = framework.put(framework.make_app(), lambda app: app)
-    outer = DockerflowMiddleware(middleware(inner))
-    registrar.check(lambda: checks.Error("no"), name="inner")
-    outer.check(lambda: [], name="outer")
-    answer = ask(outer, "/__heartbeat__")
-    assert answer.status.startswith("500 ")
-    assert b'"checks": {"inner": "error", "outer": "ok"}' in answer.body
+def test_wrapping_twice_is_an_error(framework, middleware):
+    """A second middleware is refused, also with another middleware between the two."""
+    with pytest.raises(ConfigurationError, match="DockerflowMiddleware: wrap an app only once"):
+        DockerflowMiddleware(middleware(framework.wrapped()))

@@ -67,14 +67,16 @@ def test_odd_targets(server):
         if expected is None:
             continue  # the server itself answered
         path = expected["PATH_INFO"]
-        if path in ENDPOINTS:  # a server that makes one slash of two
+        if path.removesuffix("/") in ENDPOINTS:  # or a server made one slash of two
             assert b"cache-control: no-store" in wrapped.lower(), line
         else:
             shown = told(wrapped)
             for key in ("PATH_INFO", "QUERY_STRING", "SCRIPT_NAME"):
                 assert shown.get(key) == expected.get(key), line
         path = path.encode("latin-1").decode("utf-8", "replace")
-        assert server.log.wait_for("rid", rid)["Fields"]["path"] == path
+        logged = server.log.wait_for("rid", rid)["Fields"]["path"]
+        assert logged == path or path.startswith(logged.removesuffix("...")), line
+        assert len(logged) == len(path) or len(logged) > 800, line
 
 
 def test_absolute_form(server):

@@ -1,8 +1,10 @@
-"""The settings: their sources, their values, their errors."""
+"""The settings: their sources, values, warnings and errors."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from wsgi import hello
 
 from dockerflow_wsgi import ConfigurationError, DockerflowMiddleware
 from dockerflow_wsgi.checks import ERROR
-from dockerflow_wsgi.config import SettingKeywords, Settings
+from dockerflow_wsgi.settings import NAMES, SettingKeywords, Settings, nested_source, read_settings
 
 DEFAULTS = {
     "version_path": ("/app", "."),
@@ -35,14 +37,14 @@ def settings(**keywords):
 
 
 def test_the_defaults_are_the_documented_ones():
-    """Nothing set, nothing surprising."""
+    """Without any configuration, each setting has its documented default."""
     assert dataclasses.asdict(settings()) == DEFAULTS
 
 
 def test_keyword_types_are_declared_for_every_setting():
     """Type checkers know each setting as a keyword argument."""
-    names = {field.name for field in dataclasses.fields(Settings)}
-    assert set(SettingKeywords.__annotations__) == names
+    assert set(SettingKeywords.__annotations__) == {*NAMES}
+    assert [field.name for field in dataclasses.fields(Settings)] == [*NAMES]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_keyword_types_are_declared_for_every_setting():
     ],
 )
 def test_each_form_of_a_value_is_accepted(name, given, value):
-    """Text, as in the environment, and the natural Python object."""
+    """Each setting takes text, as in the environment, and the natural Python object."""
     assert getattr(settings(**{name: given}), name) == value
 
 
@@ -97,19 +99,19 @@ def test_each_form_of_a_value_is_accepted(name, given, value):
     ],
 )
 def test_each_setting_has_an_environment_variable(monkeypatch, variable, text, name, value):
-    """``DOCKERFLOW_X``, and python-dockerflow's older name of one."""
+    """Each setting is read from ``DOCKERFLOW_X``; one also from python-dockerflow's name."""
     monkeypatch.setenv(f"DOCKERFLOW_{variable}", text)
     assert getattr(settings(), name) == value
 
 
 def test_a_keyword_wins_over_the_environment(monkeypatch):
-    """First match wins; a value that does not count is not judged either."""
+    """A keyword wins, and a wrong value that is not used is not an error."""
     monkeypatch.setenv("DOCKERFLOW_HEARTBEAT_TTL", "nonsense")
     assert settings(heartbeat_ttl=2).heartbeat_ttl == 2.0
 
 
 def test_the_settings_own_variable_wins_over_its_alias(monkeypatch):
-    """The alias is there for those who come from python-dockerflow."""
+    """``DOCKERFLOW_REQUEST_ID_HEADER`` is stronger than python-dockerflow's name."""
     monkeypatch.setenv("DOCKERFLOW_REQUEST_ID_HEADER_NAME", "X-Old")
     monkeypatch.setenv("DOCKERFLOW_REQUEST_ID_HEADER", "X-New")
     assert settings().request_id_header == ("X-New",)
@@ -117,13 +119,13 @@ def test_the_settings_own_variable_wins_over_its_alias(monkeypatch):
 
 @pytest.mark.parametrize("blank", ["", "  "])
 def test_a_blank_variable_counts_as_unset(monkeypatch, blank):
-    """Deployment templates leave blanks behind."""
+    """Deployment templates leave blank variables, which count as not set."""
     monkeypatch.setenv("DOCKERFLOW_CHECK_TIMEOUT", blank)
     assert settings().check_timeout == 4.0
 
 
 def test_none_counts_as_not_given(monkeypatch):
-    """Except for the deadline, where it means none."""
+    """A keyword of ``None`` counts as not given, except for ``check_timeout``."""
     monkeypatch.setenv("DOCKERFLOW_SILENCED_CHECKS", "a")
     monkeypatch.setenv("DOCKERFLOW_CHECK_TIMEOUT", "9")
     read = settings(silenced_checks=None, version_path=None, check_timeout=None)
@@ -173,7 +175,7 @@ def test_none_counts_as_not_given(monkeypatch):
     ],
 )
 def test_a_wrong_value_is_refused(name, wrong):
-    """The error names setting, value and source, and what would be accepted."""
+    """The error has the setting, its value, where it was found, and what is accepted."""
     with pytest.raises(ConfigurationError) as caught:
         settings(**{name: wrong})
     (problem,) = caught.value.problems
@@ -182,15 +184,15 @@ def test_a_wrong_value_is_refused(name, wrong):
 
 
 def test_all_wrong_values_are_reported_together(monkeypatch):
-    """One error, one line for each, so that one restart is enough."""
+    """One error has a line per problem, so that one restart is enough."""
     monkeypatch.setenv("DOCKERFLOW_HEARTBEAT_TTL", "never")
     monkeypatch.setenv("DOCKERFLOW_DISABLED", "perhaps")
     with pytest.raises(ConfigurationError) as caught:
         settings(check_timeout="soon", heartbeat_failed_level="bad")
     assert str(caught.value).splitlines() == [
-        "4 settings are wrong:",
+        "The configuration has 4 problems:",
         "  check_timeout = 'soon' (keyword argument check_timeout): "
-        "expected a number of seconds above 0, or none to run the checks in line",
+        "expected a number of seconds above 0, or none to run the checks in the request's thread",
         "  heartbeat_ttl = 'never' (environment variable DOCKERFLOW_HEARTBEAT_TTL): "
         "expected a number of seconds, 0 or more",
         "  heartbeat_failed_level = 'bad' (keyword argument heartbeat_failed_level): "
@@ -200,17 +202,119 @@ def test_all_wrong_values_are_reported_together(monkeypatch):
     ]
 
 
-def test_one_wrong_value_is_one():
-    """The title counts in words that fit."""
-    with pytest.raises(ConfigurationError, match=r"^1 setting is wrong:\n  check_timeout = "):
+def test_one_wrong_value_is_one_problem():
+    """The title of the error has the number of problems."""
+    title = "The configuration has 1 problem:"
+    with pytest.raises(ConfigurationError, match=rf"^{title}\n  check_timeout = "):
         settings(check_timeout="soon")
 
 
-def test_building_touches_nothing():
-    """No file, no socket, no thread: an app whose database is down is imported all the same."""
-    import sys
-    import threading
+def test_an_unknown_keyword_is_a_type_error():
+    """A misspelt keyword is an error that names the nearest setting."""
+    with pytest.raises(TypeError, match=r"'check_timout' \(did you mean 'check_timeout'\?\)"):
+        settings(check_timout=3)
+    with pytest.raises(TypeError, match=r"'zzz' \(the settings: check_timeout, disabled, "):
+        settings(zzz=3)
 
+
+class TestMisspeltNames:
+    """A name that starts with ``DOCKERFLOW_`` and is not a setting is logged as a warning."""
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            ("DOCKERFLOW_CHECK_TIMOUT", "DOCKERFLOW_CHECK_TIMEOUT"),
+            ("DOCKERFLOW_CHECKS_TIMEOUT", "DOCKERFLOW_CHECK_TIMEOUT"),
+            ("DOCKERFLOW_HEARTBEAT_TLL", "DOCKERFLOW_HEARTBEAT_TTL"),
+            ("DOCKERFLOW_VERSIONPATH", "DOCKERFLOW_VERSION_PATH"),
+            ("DOCKERFLOW_SILENCED_CHECK", "DOCKERFLOW_SILENCED_CHECKS"),
+            ("DOCKERFLOW_DISABLE", "DOCKERFLOW_DISABLED"),
+            ("DOCKERFLOW_disabled", "DOCKERFLOW_DISABLED"),
+            ("DOCKERFLOW_TIMEOUT", "DOCKERFLOW_CHECK_TIMEOUT"),
+            ("DOCKERFLOW_REQUEST_ID_HEADER_NAMES", "DOCKERFLOW_REQUEST_ID_HEADER_NAME"),
+        ],
+    )
+    def test_one_warning_names_the_nearest_setting(self, monkeypatch, listen, name, nearest):
+        """The warning has both names and never the value; the setting keeps its default."""
+        log = listen("dockerflow_wsgi")
+        monkeypatch.setenv(name, "s3cret-value")
+        read = settings()
+        (warning,) = log
+        assert warning.levelname == "WARNING"
+        assert f"environment variable {name} is not a setting" in warning.getMessage()
+        assert f"{nearest!r}" in warning.getMessage()
+        assert not any("s3cret-value" in str(value) for value in vars(warning).values())
+        assert dataclasses.asdict(read) == DEFAULTS
+
+    @pytest.mark.parametrize("name", ["DOCKERFLOW_Q", "DOCKERFLOW_PORT_8000_TCP", "DOCKERFLOW_"])
+    def test_a_name_unlike_any_setting_lists_them(self, monkeypatch, listen, name):
+        """Without a near name, the warning lists the known ones."""
+        log = listen("dockerflow_wsgi")
+        monkeypatch.setenv(name, "1")
+        settings()
+        (warning,) = log
+        for setting in NAMES:
+            assert f"DOCKERFLOW_{setting.upper()}" in warning.getMessage()
+
+    def test_each_name_is_one_warning(self, monkeypatch, listen):
+        """Two misspelt names are two warnings, and the other settings count."""
+        log = listen("dockerflow_wsgi")
+        monkeypatch.setenv("DOCKERFLOW_CHECK_TIMOUT", "3")
+        monkeypatch.setenv("DOCKERFLOW_HEARTBEAT_TLL", "3")
+        monkeypatch.setenv("DOCKERFLOW_ECHO_REQUEST_ID", "no")
+        assert settings().echo_request_id is False
+        assert len(log) == 2
+
+    @pytest.mark.parametrize("name", ["DOCKERFLOW", "MY_DOCKERFLOW_X", "dockerflow_x"])
+    def test_other_names_are_not_judged(self, monkeypatch, listen, name):
+        """A name with another prefix has nothing to do with the settings."""
+        log = listen("dockerflow_wsgi")
+        monkeypatch.setenv(name, "1")
+        settings()
+        assert len(log) == 0
+
+    def test_known_names_are_not_warned_about(self, monkeypatch, listen):
+        """A right configuration logs nothing, with the alias and blank values too."""
+        log = listen("dockerflow_wsgi")
+        for name in NAMES:
+            monkeypatch.setenv(f"DOCKERFLOW_{name.upper()}", "")
+        monkeypatch.setenv("DOCKERFLOW_REQUEST_ID_HEADER_NAME", "X-Trace")
+        settings()
+        assert len(log) == 0
+
+
+class TestNestedSettings:
+    """A dict such as ``app.config["DOCKERFLOW"]`` has settings by their own names."""
+
+    def test_its_values_are_read(self):
+        """Values are parsed like those of any source; blank ones count as not set."""
+        source = nested_source({"heartbeat_ttl": "5", "version_path": None, "disabled": ""}, "conf")
+        read = read_settings([source])
+        assert read == dataclasses.replace(Settings(), heartbeat_ttl=5.0)
+
+    def test_an_unknown_key_is_an_error(self):
+        """A key that is not a setting fails the start, and the nearest setting is named."""
+        with pytest.raises(ConfigurationError) as caught:
+            read_settings([nested_source({"check_timout": 3, 5: 1}, "conf")])
+        first, second = caught.value.problems
+        assert first == "conf['check_timout'] is not a setting (did you mean 'check_timeout'?)"
+        assert second.startswith("conf[5] is not a setting (the settings: check_timeout, ")
+
+    def test_something_else_is_an_error(self):
+        """A value that is not a dict is reported with its type."""
+        with pytest.raises(ConfigurationError, match="conf is of type list: expected a dict"):
+            read_settings([nested_source([], "conf")])
+
+    def test_the_first_source_wins(self):
+        """A setting is read from the first source that has it."""
+        sources = [nested_source({name: 1}, name) for name in ("heartbeat_ttl", "check_timeout")]
+        sources.append(nested_source({"heartbeat_ttl": 2, "check_timeout": 2}, "last"))
+        read = read_settings(sources)
+        assert (read.heartbeat_ttl, read.check_timeout) == (1, 1)
+
+
+def test_construction_does_no_io():
+    """A middleware opens no file and no socket, and starts no thread, when it is built."""
     watched = []
 
     def audit(event, _arguments):

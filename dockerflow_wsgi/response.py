@@ -1,0 +1,305 @@
+"""The response of the wrapped app: followed from the call to its end, and passed on unchanged."""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from .errors import log_exception
+from .masking import describe
+from .request_id import CONTEXT_KEY, RequestContext, get_context, set_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sized
+    from types import TracebackType
+    from typing import TypeAlias
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    ExcInfo: TypeAlias = (
+        tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+    )
+
+REQUEST_ID_HEADER = "X-Request-ID"
+SUMMARY_KEY = "dockerflow.summary"
+FILE_WRAPPER_KEY = "wsgi.file_wrapper"
+
+
+class ResponseWrapper:
+    """A response, from the call of the app to the end of the body.
+
+    Args:
+        environ: The request.
+        start_response: The server's.
+        request_id: The request's ID.
+        echo: Whether the response gets the header ``X-Request-ID``, unless it has one.
+        on_end: Called with this object when the response has ended.
+
+    Attributes:
+        method: ``REQUEST_METHOD`` before the app was called.
+        path: ``PATH_INFO`` before the app was called; dispatchers change the environ's.
+        context: The current request, see `request_id`.
+        fields: What the app puts into ``environ["dockerflow.summary"]``.
+        started_ns: When the app was called, in nanoseconds of the monotonic clock.
+        status: The last accepted status, such as ``"200 OK"``; ``None`` before.
+        error: The text of the first exception that the app raised, without credentials. The
+            exception itself would keep the app's frames alive.
+    """
+
+    __slots__ = (
+        "_echo",
+        "_start_response",
+        "context",
+        "environ",
+        "error",
+        "fields",
+        "method",
+        "on_end",
+        "path",
+        "request_id",
+        "started_ns",
+        "status",
+    )
+
+    def __init__(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        request_id: str,
+        echo: bool,
+        on_end: Callable[[ResponseWrapper], object],
+    ) -> None:
+        self.started_ns = monotonic_ns()
+        self.environ = environ
+        self.method: str = environ.get("REQUEST_METHOD", "")
+        self.path: str = environ.get("PATH_INFO", "")
+        self.request_id = request_id
+        self.status: str | None = None
+        self.error: str | None = None
+        self.on_end = on_end
+        self._start_response = start_response
+        self._echo = echo
+        self.context = environ[CONTEXT_KEY] = RequestContext(request_id)
+        self.fields: dict[str, Any] = {}
+        environ[SUMMARY_KEY] = self.fields
+
+    def start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: ExcInfo | None = None,
+    ) -> Callable[[bytes], object]:
+        """Start the response with the server, as PEP 3333 describes it.
+
+        The app's list of headers is not changed. The server's ``write`` is returned.
+        """
+        if self._echo:
+            headers = list(headers)
+            for header in headers:
+                if header[0].lower() == "x-request-id":
+                    break
+            else:
+                headers.append((REQUEST_ID_HEADER, self.request_id))
+        try:
+            if exc_info is None:
+                write = self._start_response(status, headers)
+            else:
+                write = self._start_response(status, headers, exc_info)
+        finally:
+            exc_info = None  # its traceback has this frame: a reference cycle (PEP 3333)
+        self.status = status  # if the server refused, the status before it is still the one
+        return write
+
+    def record_error(self, error: BaseException) -> None:
+        """Remember the first exception that the app raised; others may follow from it.
+
+        ``StopIteration`` does not count: WebSocket libraries end a connection with it.
+        """
+        if self.error is None and not isinstance(error, StopIteration):
+            self.error = describe(error)
+
+    def end(self) -> None:
+        """End a response without a body: log it, and forget the request's ID."""
+        self.on_end(self)
+        self.context.leave()
+
+    def wrap_body(self, iterable: Any) -> Iterable[bytes]:
+        """Return what the server gets for the app's body.
+
+        A server sends a file by itself, often by ``sendfile``, only if it gets the very object
+        that its ``wsgi.file_wrapper`` made, so that one is returned as it is.
+        """
+        self.context.is_running = False
+        if type(iterable) is not list and is_file(iterable, self.environ):
+            return self._follow_file(iterable)
+        return (SizedBody if hasattr(type(iterable), "__len__") else Body)(self, iterable)
+
+    def _follow_file(self, file: Any) -> Iterable[bytes]:
+        wrapper = self.environ[FILE_WRAPPER_KEY]
+        if isinstance(wrapper, FileWrapperRecorder):
+            wrapper.made = None  # the file may refer to the environ
+        original = SimpleNamespace(close=getattr(file, "close", None))
+        body = FileBody(self, original)
+        try:
+            file.close = body.close
+        except (AttributeError, TypeError):  # it takes no attributes, so its end cannot be observed
+            original.close = None
+            body.close()
+        return cast("Iterable[bytes]", file)
+
+
+class Body:
+    """The app's body; passes its chunks on as they are.
+
+    The response ends at the first of: the end of the body, an exception, `close`, the closing of
+    the iterator, and the dropping of both. Then the app's ``close()`` is called, and the summary
+    logged. Servers should call `close`, but some adapters do not.
+
+    The request ID stays readable until `close`, for access logs that are written before it.
+
+    Args:
+        response: The response.
+        iterable: What the app returned. Neither ``response`` nor what it refers to may refer to
+            this object: without a cycle, dropping it ends the response at once.
+    """
+
+    __slots__ = ("_has_ended", "_iterable", "_response")
+
+    def __init__(self, response: ResponseWrapper, iterable: Any) -> None:
+        self._response = response
+        self._iterable = iterable
+        self._has_ended = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        response = self._response
+        context = response.context
+        try:
+            self._resume()
+            for chunk in self._iterable:
+                context.is_running = False
+                yield chunk
+                del chunk  # freed before the app makes the next one
+                context.is_running = True
+                if get_context() is not context:  # another response used this thread meanwhile
+                    self._resume()
+        except BaseException as error:
+            was_raised_by_app = context.is_running  # not by the closing of this generator
+            if was_raised_by_app:
+                response.record_error(error)
+            self._end(raised=was_raised_by_app)
+            del self  # otherwise the traceback, which has this frame, would keep the body alive
+            raise
+        self._end()
+
+    def close(self) -> None:
+        """End the response if it has not ended, and forget the request's ID."""
+        try:
+            self._end()
+        finally:
+            self._response.context.leave()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except BaseException as error:  # nobody is left to handle it
+            log_exception("close() of a dropped response raised", error)
+
+    def _resume(self) -> None:
+        context = self._response.context
+        context.is_running = True
+        if get_context() is not context and context.request_id is not None:
+            set_context(context)
+
+    def _end(self, *, raised: bool = False) -> None:
+        if self._has_ended:
+            self._response.context.is_running = False
+            return
+        response = self._response
+        previous = get_context()
+        self._resume()
+        self._has_ended = True
+        try:
+            close = getattr(self._iterable, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:
+            response.record_error(error)
+            if not raised:
+                response.context.leave()  # the traceback keeps this object, and so the ID
+                raise
+            log_exception("The app's close() raised, after its body had", error)
+        finally:
+            response.context.is_running = False
+            response.on_end(response)
+            if previous is None or previous.request_id is not None:
+                set_context(previous)
+
+
+class SizedBody(Body):
+    """The body of an app that returned something with a length.
+
+    A server may add ``Content-Length`` to a body of length 1 (PEP 3333).
+    """
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self._iterable))
+
+
+class FileBody(Body):
+    """Ends the response when the server closes a file that its ``wsgi.file_wrapper`` made."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """End the response, and release the file, which refers to this object."""
+        try:
+            super().close()
+        finally:
+            self._iterable = ()
+
+
+class FileWrapperRecorder:
+    """A server's ``wsgi.file_wrapper`` that is a function; remembers what it made.
+
+    What a class made is recognized by its type instead.
+
+    Args:
+        make: The server's function.
+
+    Attributes:
+        made: What it returned last; ``None`` before.
+    """
+
+    __slots__ = ("_make", "made")
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+        self.made: object = None
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call the server's function."""
+        self.made = self._make(*arguments, **keywords)
+        return self.made
+
+
+def prepare_file_wrapper(environ: WSGIEnvironment) -> None:
+    """Change the environ so that `is_file` recognizes what ``wsgi.file_wrapper`` made.
+
+    Args:
+        environ: The request. A wrapper that is a class is left there, because gunicorn and others
+            look it up again to recognize its instances.
+    """
+    wrapper = environ.get(FILE_WRAPPER_KEY)
+    if wrapper is not None and not isinstance(wrapper, type):
+        environ[FILE_WRAPPER_KEY] = FileWrapperRecorder(wrapper)
+
+
+def is_file(iterable: object, environ: WSGIEnvironment) -> bool:
+    """Return whether the server's ``wsgi.file_wrapper`` made a body."""
+    wrapper = environ.get(FILE_WRAPPER_KEY)
+    if isinstance(wrapper, type):
+        return isinstance(iterable, wrapper)
+    return isinstance(wrapper, FileWrapperRecorder) and iterable is wrapper.made

@@ -1,0 +1,340 @@
+"""The settings: names, defaults, and where their values come from.
+
+A setting ``x`` is read from the first of: the keyword argument ``x``, the environment variable
+``DOCKERFLOW_X``, and with Flask ``app.config["DOCKERFLOW_X"]`` and
+``app.config["DOCKERFLOW"]["x"]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from .errors import ConfigurationError
+from .masking import mask_credentials
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from _typeshed.wsgi import WSGIEnvironment
+
+    DetailsPolicy: TypeAlias = str | Callable[[WSGIEnvironment], bool]
+    """``"always"``, ``"never"``, or a callable that decides by the environ."""
+
+ENVIRONMENT_PREFIX = "DOCKERFLOW_"
+LEVELS = {"info": 20, "warning": 30, "error": 40, "critical": 50}
+
+_ALIASES = {"REQUEST_ID_HEADER_NAME": "request_id_header"}  # its name in python-dockerflow
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # "token" of RFC 9110, 5.6.2
+
+
+# Parsers take the value of a setting, text from the environment or any object from code, and return
+# what the package works with. They raise ValueError with what is expected.
+
+
+def _parse_boolean(value: object) -> bool:
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("1, true, yes or on; 0, false, no or off")
+
+
+def _parse_seconds(value: object) -> float:
+    return _parse_number(value, "a number of seconds, 0 or more", lambda number: number >= 0)
+
+
+def _parse_timeout(value: object) -> float | None:
+    """Parse a deadline above 0 seconds; ``None`` or "none" for no deadline."""
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    expected = "a number of seconds above 0, or none to run the checks in the request's thread"
+    return _parse_number(value, expected, lambda number: 0 < number <= threading.TIMEOUT_MAX)
+
+
+def _parse_failed_status_code(value: object) -> int:
+    return _parse_integer(value, "an HTTP status from 500 to 599", 500, 599)
+
+
+def parse_port(value: object) -> int:
+    """Parse a TCP port; 0 means any free one."""
+    return _parse_integer(value, "a port number from 0 to 65535", 0, 65535)
+
+
+def _parse_level(value: object) -> int:
+    if isinstance(value, str) and value.strip().lower() in LEVELS:
+        return LEVELS[value.strip().lower()]
+    if isinstance(value, int) and not isinstance(value, bool) and value in LEVELS.values():
+        return value
+    raise ValueError("info, warning, error or critical")
+
+
+def _parse_details(value: object) -> str | Callable[..., object]:
+    if callable(value):
+        return value
+    if isinstance(value, str) and value.strip().lower() in {"always", "never"}:
+        return value.strip().lower()
+    raise ValueError("always, never, or a callable that takes the environ and returns a bool")
+
+
+def _parse_header_names(value: object) -> tuple[str, ...]:
+    expected = "an HTTP header name such as X-Request-ID, or several in order"
+    names = _parse_names(value, expected)
+    if not names or not all(_HEADER_NAME.fullmatch(name) for name in names):
+        raise ValueError(expected)
+    return names
+
+
+def _parse_check_ids(value: object) -> tuple[str, ...]:
+    return _parse_names(value, "message IDs such as dockerflow.health.W001")
+
+
+def _parse_directories(value: object) -> tuple[str, ...]:
+    paths: Iterable[Any] = value if isinstance(value, (list, tuple)) else [value]
+    try:
+        found = tuple(os.fspath(path) for path in paths)
+    except TypeError:
+        found = ()
+    if not found or not all(isinstance(path, str) and path and "\0" not in path for path in found):
+        raise ValueError("the path of a directory, as text or a pathlib.Path")
+    return found
+
+
+def _parse_names(value: object, expected: str) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple, set, frozenset)):
+        raise ValueError(expected)  # noqa: TRY004 - every parser raises ValueError
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(expected)
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _parse_integer(value: object, expected: str, lowest: int, highest: int) -> int:
+    return int(
+        _parse_number(
+            value, expected, lambda number: lowest <= number <= highest and number.is_integer()
+        )
+    )
+
+
+def _parse_number(value: object, expected: str, is_allowed: Callable[[float], bool]) -> float:
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or not is_allowed(number):
+        raise ValueError(expected)
+    return number
+
+
+def _setting(default: object, parse: Callable[[object], object]) -> Any:
+    return field(default=default, metadata={"parse": parse})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a middleware.
+
+    Attributes:
+        version_path: Directories that may have a ``version.json``; the first one that has it is
+            used.
+        silenced_checks: IDs of check messages that neither count nor are logged.
+        check_timeout: Seconds after which a heartbeat is answered, even if a check hangs. The
+            default is below the 5 s of AWS's and Google's load balancers. ``None`` runs the checks
+            in the request's thread, without a deadline.
+        heartbeat_ttl: Seconds for which the result of a heartbeat is served again.
+        heartbeat_failed_level: The level from which on a heartbeat fails.
+        heartbeat_failed_status_code: The HTTP status of a failed heartbeat, 500 to 599.
+        heartbeat_details: Who gets the messages of the checks: ``"always"``, ``"never"``, or a
+            callable that takes the environ and returns a bool.
+        request_id_header: Names of the request headers that may have a request ID, in order.
+        trust_request_id: Whether an incoming request ID is used.
+        echo_request_id: Whether the response has the request ID.
+        summary_log_querystring: Whether ``request.summary`` has the query string, which may have
+            personal data.
+        error_endpoint: Whether ``/__error__`` exists.
+        disabled: Whether endpoints and summaries are off.
+    """
+
+    version_path: tuple[str, ...] = _setting(("/app", "."), _parse_directories)
+    silenced_checks: tuple[str, ...] = _setting((), _parse_check_ids)
+    check_timeout: float | None = _setting(4.0, _parse_timeout)
+    heartbeat_ttl: float = _setting(0.0, _parse_seconds)
+    heartbeat_failed_level: int = _setting(LEVELS["warning"], _parse_level)
+    heartbeat_failed_status_code: int = _setting(500, _parse_failed_status_code)
+    heartbeat_details: DetailsPolicy = _setting("always", _parse_details)
+    request_id_header: tuple[str, ...] = _setting(("X-Request-ID",), _parse_header_names)
+    trust_request_id: bool = _setting(True, _parse_boolean)
+    echo_request_id: bool = _setting(True, _parse_boolean)
+    summary_log_querystring: bool = _setting(False, _parse_boolean)
+    error_endpoint: bool = _setting(False, _parse_boolean)
+    disabled: bool = _setting(False, _parse_boolean)
+
+
+NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))
+_NAMES_BY_SUFFIX = {**_ALIASES, **{name.upper(): name for name in NAMES}}
+
+
+class BehaviourKeywords(TypedDict, total=False):
+    """Most settings as keyword arguments; `Settings` describes them."""
+
+    check_timeout: float | None
+    heartbeat_ttl: float
+    heartbeat_failed_level: str | int
+    heartbeat_failed_status_code: int
+    heartbeat_details: DetailsPolicy
+    request_id_header: str | Iterable[str]
+    trust_request_id: bool
+    echo_request_id: bool
+    summary_log_querystring: bool
+    error_endpoint: bool
+    disabled: bool
+
+
+class SettingKeywords(BehaviourKeywords, total=False):
+    """All settings as keyword arguments."""
+
+    version_path: str | os.PathLike[str] | None
+    silenced_checks: Iterable[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place with values of settings.
+
+    Attributes:
+        values: The values by the name of the setting, without those that are not set.
+        describe: Returns where the value of a setting was found, for errors.
+        problems: What is wrong with the source itself.
+        warnings: Names that look like settings, but are not.
+    """
+
+    values: Mapping[str, object]
+    describe: Callable[[str], str]
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def keyword_source(keywords: Mapping[str, object]) -> Source:
+    """Take settings from keyword arguments; ``None`` counts as not set, as in `prefixed_source`.
+
+    Raises:
+        TypeError: A name is not a setting.
+    """
+    unknown = [f"{name!r}{_suggest(name, NAMES)}" for name in keywords if name not in NAMES]
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {', '.join(unknown)}")
+    given = {name: value for name, value in keywords.items() if _is_given(name, value)}
+    return Source(given, "keyword argument {}".format)
+
+
+def environment_source(environment: Mapping[str, str]) -> Source:
+    """Take settings from environment variables; blank ones count as not set."""
+    return prefixed_source(environment, "environment variable {}")
+
+
+def prefixed_source(mapping: Mapping[str, object], description: str) -> Source:
+    """Take settings from a mapping in which the setting ``x`` has the key ``DOCKERFLOW_X``.
+
+    Blank text counts as not set, and so does ``None``, except for ``check_timeout``. The
+    description of a key has ``{}`` for its name.
+    """
+    found, descriptions = {}, {}
+    for suffix, name in _NAMES_BY_SUFFIX.items():
+        key = ENVIRONMENT_PREFIX + suffix
+        if key in mapping and _is_set(name, mapping[key]):
+            found[name] = mapping[key]
+            descriptions[name] = description.format(key)
+    known = [ENVIRONMENT_PREFIX + suffix for suffix in _NAMES_BY_SUFFIX]
+    warnings = [
+        f"{description.format(key)} is not a setting{_suggest(key, known)}; it is ignored"
+        for key in mapping
+        if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX) and key not in known
+    ]
+    return Source(found, descriptions.__getitem__, warnings=tuple(warnings))
+
+
+def nested_source(mapping: object, description: str) -> Source:
+    """Take settings from a mapping that has them by their own names.
+
+    Anything but a mapping is a problem, and so is a key that is not a setting. The same values as
+    in `prefixed_source` count as not set.
+    """
+    if not isinstance(mapping, Mapping):
+        kind = type(mapping).__name__
+        return Source({}, str, (f"{description} is of type {kind}: expected a dict of settings",))
+    problems = [
+        f"{description}[{key!r}] is not a setting{_suggest(str(key), NAMES)}"
+        for key in mapping
+        if key not in NAMES
+    ]
+    found = {
+        name: mapping[name] for name in NAMES if name in mapping and _is_set(name, mapping[name])
+    }
+    return Source(found, lambda name: f"{description}[{name!r}]", tuple(problems))
+
+
+def read_settings(sources: Iterable[Source]) -> Settings:
+    """Read each setting from the first source that has it; log misspelt names as warnings.
+
+    Args:
+        sources: The sources, the strongest first.
+
+    Returns:
+        The settings, with the default where no source has a value.
+
+    Raises:
+        ConfigurationError: Values are wrong; the text lists all of them.
+    """
+    sources = list(sources)
+    found: dict[str, Any] = {}
+    problems = [problem for source in sources for problem in source.problems]
+    for setting in dataclasses.fields(Settings):
+        name = setting.name
+        source = next((source for source in sources if name in source.values), None)
+        if source is None:
+            continue
+        value = source.values[name]
+        try:
+            found[name] = setting.metadata["parse"](value)
+        except ValueError as expected:
+            problems.append(f"{name} = {value!r} ({source.describe(name)}): expected {expected}")
+    if problems:
+        raise ConfigurationError(problems)
+    for source in sources:
+        for warning in source.warnings:
+            logging.getLogger("dockerflow_wsgi").warning("%s", mask_credentials(warning))
+    return Settings(**found)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - rarely needed, and takes 2 ms
+
+    known = sorted(known)
+    by_setting = {_without_prefix(key): key for key in known}
+    close = difflib.get_close_matches(_without_prefix(name), by_setting, n=1)
+    if not close:
+        return f" (the settings: {', '.join(known)})"
+    return f" (did you mean {by_setting[close[0]]!r}?)"
+
+
+def _without_prefix(name: str) -> str:
+    return name.removeprefix(ENVIRONMENT_PREFIX).lower()
+
+
+def _is_given(name: str, value: object) -> bool:
+    return value is not None or name == "check_timeout"
+
+
+def _is_set(name: str, value: object) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else _is_given(name, value)
