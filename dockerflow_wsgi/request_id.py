@@ -83,7 +83,8 @@ def get_request_id() -> str | None:
 def request_id_context(request_id: str | None = None) -> Iterator[str]:
     """Set the current request ID in code outside a request, such as a background job.
 
-    Contexts can be nested. Also usable as a decorator.
+    Contexts can be nested. Also usable as a decorator of a plain function, not of an ``async`` or
+    generator function.
 
     Args:
         request_id: The ID, such as the one of the request that enqueued the job; by default a
@@ -92,14 +93,21 @@ def request_id_context(request_id: str | None = None) -> Iterator[str]:
     Yields:
         The ID.
 
+    Raises:
+        TypeError: ``request_id`` is not a string.
+
     Example:
         >>> with request_id_context("job-42"):
         ...     get_request_id()
         'job-42'
     """
-    context = RequestContext(new_request_id() if request_id is None else request_id)
+    if request_id is None:
+        request_id = new_request_id()
+    elif not isinstance(request_id, str):
+        raise TypeError(f"request_id must be a str or None, not a {type(request_id).__name__}")
+    context = RequestContext(request_id)
     try:
-        yield context.request_id or ""
+        yield request_id
     finally:
         context.leave()
 

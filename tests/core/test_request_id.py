@@ -283,3 +283,10 @@ class TestRequestIdContext:
         with ThreadPoolExecutor(4) as pool, request_id_context("main"):
             assert len({*pool.map(job, range(4)), "main"}) == 5
             assert get_request_id() == "main"
+
+
+@pytest.mark.parametrize("wrong", [5, b"id", print])
+def test_request_id_context_refuses_other_types(wrong):
+    """An ID that is not a string is a ``TypeError`` that names the type."""
+    with pytest.raises(TypeError, match=type(wrong).__name__), request_id_context(wrong):
+        pass
