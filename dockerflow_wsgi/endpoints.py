@@ -176,8 +176,9 @@ class VersionEndpoint(Endpoint):
         paths = self.file.paths
         with suppress(FileNotFoundError):  # the current directory itself may be gone
             paths = tuple(map(os.path.abspath, paths))
-        text = "%s: file not found: %s"
-        logging.getLogger("dockerflow_wsgi").warning(text, VERSION_PATH, ", ".join(paths))
+        warn = logging.getLogger("dockerflow_wsgi").warning
+        text = f"{VERSION_PATH}: file not found: {', '.join(paths)}"
+        call_safely("Logging", warn, "%s", text, default=None)
         remedy = "write it at build time, or set version_path to its directory"
         return error_response(404, f"{FILE_NAME} not found: {remedy}")
 

@@ -30,7 +30,7 @@ class ConfigurationError(DockerflowError, ValueError):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(map(mask_credentials, problems))
         count = len(self.problems)
         title = f"The configuration has {count} problem{'' if count == 1 else 's'}:"
         super().__init__("\n  ".join([title, *self.problems]))

@@ -122,7 +122,7 @@ class MozlogFormatter(logging.Formatter):
         return line
 
     def _envelope(self, record: logging.LogRecord) -> dict[str, Any]:
-        syslog, severity = _SEVERITIES.get(record.levelno) or _nearest_severity(record.levelno)
+        syslog, severity = _severity(getattr(record, "levelno", None))
         envelope = {
             "Timestamp": _timestamp_ns(record),
             "Type": record.name,
@@ -211,8 +211,10 @@ def _timestamp_ns(record: logging.LogRecord) -> int:
         return time.time_ns()
 
 
-def _nearest_severity(level: Any) -> tuple[int, str]:
+def _severity(level: Any) -> tuple[int, str]:
     if isinstance(level, int):
+        if level in _SEVERITIES:
+            return _SEVERITIES[level]
         for known, severity in _SEVERITIES.items():
             if level >= known:
                 return severity

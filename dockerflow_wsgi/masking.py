@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 MASK = "***"
+MAX_LENGTH = 4000
+"""Characters of an exception's text that are masked and shown."""
 
 # scheme://user:password@host, or a malformed URL without its "//". A password may hold any
 # character, an unquoted "/" or "@" too (SQLAlchemy accepts both), so it is taken to end at
@@ -69,7 +71,10 @@ def describe(error: BaseException) -> str:
     Returns:
         Its text, or its class name where it has none.
     """
-    return mask_credentials(text_of(error)) or type(error).__name__
+    text = text_of(error)
+    if len(text) > MAX_LENGTH:  # masking a longer one takes too long; a word may be a URL
+        text = f"{text[:MAX_LENGTH].rpartition(' ')[0] or text[:MAX_LENGTH]}..."
+    return mask_credentials(text) or type(error).__name__
 
 
 def text_of(value: object) -> str:

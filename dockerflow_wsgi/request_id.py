@@ -31,8 +31,10 @@ _VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 class RequestContext:
     """The request that a thread, greenlet or task works on.
 
-    The context variable holds this object instead of the ID, because a response may be closed in
-    another thread or context than the one that set the variable: `leave` is seen in all of them.
+    The context variable holds this object instead of the ID, because a response may end in another
+    thread or context than the one that set the variable: `leave` is seen in all of them. It does
+    not set the variable, because it may run in a finalizer: Python 3.10 and 3.11 crash if that
+    happens within another call of ``ContextVar.set`` (python/cpython#148891).
 
     Args:
         request_id: The request's ID.
@@ -46,21 +48,26 @@ class RequestContext:
     __slots__ = ("is_running", "outer", "request_id")
 
     def __init__(self, request_id: str) -> None:
-        outer = get_context()
-        self.outer = outer if outer is not None and outer.request_id is not None else None
+        self.outer = find_active(get_context())
         self.request_id: str | None = request_id
         self.is_running = True
         set_context(self)
 
     def leave(self) -> None:
-        """Forget the ID, and make the request around this one current again."""
+        """Forget the ID; the request around this one is the current one again."""
         self.request_id = None
         self.is_running = False
-        outer = self.outer
-        while outer is not None and outer.request_id is None:  # it ended before this one
-            outer = outer.outer
-        if get_context() is self:
-            set_context(outer)
+        self.outer = find_active(self.outer)
+
+    def __deepcopy__(self, _memo: object) -> RequestContext:
+        return self  # a copy of the environ is still of the same request
+
+
+def find_active(context: RequestContext | None) -> RequestContext | None:
+    """Return the innermost request of a context that is not over."""
+    while context is not None and context.request_id is None:
+        context = context.outer
+    return context
 
 
 _context: ContextVar[RequestContext | None] = ContextVar("dockerflow_wsgi.request", default=None)
@@ -75,7 +82,7 @@ def get_request_id() -> str | None:
         The ID of the request that this thread, greenlet or task works on, or the one that
         `request_id_context` has set; ``None`` outside of both.
     """
-    context = get_context()
+    context = find_active(get_context())
     return None if context is None else context.request_id
 
 

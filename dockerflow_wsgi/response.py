@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 REQUEST_ID_HEADER = "X-Request-ID"
 SUMMARY_KEY = "dockerflow.summary"
+ERROR_KEY = "dockerflow.failure"
+"""Where the adapter of a framework puts the text of an exception that became an error page."""
+
 FILE_WRAPPER_KEY = "wsgi.file_wrapper"
 
 
@@ -83,6 +86,7 @@ class ResponseWrapper:
         self.context = environ[CONTEXT_KEY] = RequestContext(request_id)
         self.fields: dict[str, Any] = {}
         environ[SUMMARY_KEY] = self.fields
+        environ.pop(ERROR_KEY, None)  # of an earlier call with the same environ
 
     def start_response(
         self,
@@ -121,8 +125,10 @@ class ResponseWrapper:
 
     def end(self) -> None:
         """End a response without a body: log it, and forget the request's ID."""
-        self.on_end(self)
-        self.context.leave()
+        try:
+            self.on_end(self)
+        finally:
+            self.context.leave()
 
     def wrap_body(self, iterable: Any) -> Iterable[bytes]:
         """Return what the server gets for the app's body.
@@ -143,7 +149,7 @@ class ResponseWrapper:
         body = FileBody(self, original)
         try:
             file.close = body.close
-        except (AttributeError, TypeError):  # it takes no attributes, so its end cannot be observed
+        except Exception:  # it takes no attributes, so its end cannot be observed
             original.close = None
             body.close()
         return cast("Iterable[bytes]", file)
@@ -164,76 +170,88 @@ class Body:
             this object: without a cycle, dropping it ends the response at once.
     """
 
-    __slots__ = ("_has_ended", "_iterable", "_response")
+    __slots__ = ("_iterable", "_response", "_unclosed")
 
     def __init__(self, response: ResponseWrapper, iterable: Any) -> None:
         self._response = response
         self._iterable = iterable
-        self._has_ended = False
+        self._unclosed = [iterable]  # pop() is atomic: two threads never close it both
 
     def __iter__(self) -> Iterator[bytes]:
         response = self._response
         context = response.context
         try:
-            self._resume()
+            context.is_running = True
+            self._resume(context)
             for chunk in self._iterable:
                 context.is_running = False
+                current = get_context()
                 yield chunk
                 del chunk  # freed before the app makes the next one
                 context.is_running = True
-                if get_context() is not context:  # another response used this thread meanwhile
-                    self._resume()
+                if get_context() is not current:  # another response used this thread meanwhile
+                    self._resume(current)
         except BaseException as error:
-            was_raised_by_app = context.is_running  # not by the closing of this generator
-            if was_raised_by_app:
+            if context.is_running:  # raised by the app
                 response.record_error(error)
-            self._end(raised=was_raised_by_app)
+                self._resume(context)
+                self._end(raised=True)
+            else:  # this generator is closed, perhaps by its finalizer
+                self._end()
             del self  # otherwise the traceback, which has this frame, would keep the body alive
             raise
+        self._resume(context)
         self._end()
+        self._resume(context)  # close() may have ended another response
 
     def close(self) -> None:
         """End the response if it has not ended, and forget the request's ID."""
+        previous = get_context()
         try:
+            self._resume(self._response.context)
             self._end()
         finally:
             self._response.context.leave()
+            if get_context() is not previous:
+                set_context(previous)
 
     def __del__(self) -> None:
         try:
-            self.close()
-        except BaseException as error:  # nobody is left to handle it
+            self._end()
+        except BaseException as error:  # nobody can handle it
             log_exception("close() of a dropped response raised", error)
+        finally:
+            self._response.context.leave()
 
-    def _resume(self) -> None:
-        context = self._response.context
-        context.is_running = True
-        if get_context() is not context and context.request_id is not None:
+    def _resume(self, context: RequestContext | None) -> None:
+        if get_context() is not context and self._response.context.request_id is not None:
             set_context(context)
 
     def _end(self, *, raised: bool = False) -> None:
-        if self._has_ended:
-            self._response.context.is_running = False
-            return
+        """Close the app's body and log the response; only the first call does so.
+
+        May run in a finalizer, so it does not set the context variable.
+        """
         response = self._response
-        previous = get_context()
-        self._resume()
-        self._has_ended = True
         try:
-            close = getattr(self._iterable, "close", None)
+            iterable = self._unclosed.pop()
+        except IndexError:
+            response.context.is_running = False
+            return
+        try:
+            response.context.is_running = True
+            close = getattr(iterable, "close", None)
             if close is not None:
                 close()
         except BaseException as error:
             response.record_error(error)
             if not raised:
-                response.context.leave()  # the traceback keeps this object, and so the ID
+                response.context.leave()  # the traceback would keep the body alive, and so the ID
                 raise
             log_exception("The app's close() raised, after its body had", error)
         finally:
             response.context.is_running = False
             response.on_end(response)
-            if previous is None or previous.request_id is not None:
-                set_context(previous)
 
 
 class SizedBody(Body):
@@ -270,18 +288,19 @@ class FileWrapperRecorder:
         make: The server's function.
 
     Attributes:
+        make: The same.
         made: What it returned last; ``None`` before.
     """
 
-    __slots__ = ("_make", "made")
+    __slots__ = ("made", "make")
 
     def __init__(self, make: Callable[..., Any]) -> None:
-        self._make = make
+        self.make = make
         self.made: object = None
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call the server's function."""
-        self.made = self._make(*arguments, **keywords)
+        self.made = self.make(*arguments, **keywords)
         return self.made
 
 
@@ -293,6 +312,8 @@ def prepare_file_wrapper(environ: WSGIEnvironment) -> None:
             look it up again to recognize its instances.
     """
     wrapper = environ.get(FILE_WRAPPER_KEY)
+    if isinstance(wrapper, FileWrapperRecorder):  # of an earlier call with the same environ
+        wrapper = wrapper.make
     if wrapper is not None and not isinstance(wrapper, type):
         environ[FILE_WRAPPER_KEY] = FileWrapperRecorder(wrapper)
 

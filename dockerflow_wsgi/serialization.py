@@ -46,7 +46,7 @@ def to_json_bytes(value: Mapping[str, Any]) -> bytes:
     return json.dumps(dict(value), allow_nan=False).encode() + b"\n"
 
 
-def line_to_json(line: Mapping[str, Any]) -> str:
+def line_to_json(line: Mapping[str, Any], *, has_fields: bool = True) -> str:
     """Serialize a mozlog object, with an object under ``Fields``, to JSON.
 
     ``None`` is left out. mozlog allows an object as a field, but no object in that one: it becomes
@@ -61,8 +61,8 @@ def line_to_json(line: Mapping[str, Any]) -> str:
             text = str(value)
         elif value is None:
             continue
-        elif key == "Fields" and isinstance(value, dict):
-            text = line_to_json(value)
+        elif has_fields and key == "Fields" and isinstance(value, dict):
+            text = line_to_json(value, has_fields=False)
         else:
             text = _encoder.encode(_flatten(to_jsonable(value)))
         members.append(f"{_quote(key if type(key) is str else text_of(key))}: {text}")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, call_safely
 from .masking import mask_credentials
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX = "DOCKERFLOW_"
 LEVELS = {"info": 20, "warning": 30, "error": 40, "critical": 50}
 
-_ALIASES = {"REQUEST_ID_HEADER_NAME": "request_id_header"}  # its name in python-dockerflow
+_ALIASES = {"request_id_header_name": "request_id_header"}  # its name in python-dockerflow
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # "token" of RFC 9110, 5.6.2
@@ -182,7 +182,8 @@ class Settings:
 
 
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))
-_NAMES_BY_SUFFIX = {**_ALIASES, **{name.upper(): name for name in NAMES}}
+_NAMES_BY_ALIAS = {**_ALIASES, **{name: name for name in NAMES}}
+_NAMES_BY_SUFFIX = {alias.upper(): name for alias, name in _NAMES_BY_ALIAS.items()}
 
 
 class BehaviourKeywords(TypedDict, total=False):
@@ -231,10 +232,14 @@ def keyword_source(keywords: Mapping[str, object]) -> Source:
     Raises:
         TypeError: A name is not a setting.
     """
-    unknown = [f"{name!r}{_suggest(name, NAMES)}" for name in keywords if name not in NAMES]
+    unknown = [f"{n!r}{_suggest(n, NAMES)}" for n in keywords if n not in _NAMES_BY_ALIAS]
     if unknown:
         raise TypeError(f"unexpected keyword argument {', '.join(unknown)}")
-    given = {name: value for name, value in keywords.items() if _is_given(name, value)}
+    given = {
+        name: keywords[alias]
+        for alias, name in _NAMES_BY_ALIAS.items()
+        if alias in keywords and _is_given(name, keywords[alias])
+    }
     return Source(given, "keyword argument {}".format)
 
 
@@ -276,10 +281,12 @@ def nested_source(mapping: object, description: str) -> Source:
     problems = [
         f"{description}[{key!r}] is not a setting{_suggest(str(key), NAMES)}"
         for key in mapping
-        if key not in NAMES
+        if key not in _NAMES_BY_ALIAS
     ]
     found = {
-        name: mapping[name] for name in NAMES if name in mapping and _is_set(name, mapping[name])
+        name: mapping[alias]
+        for alias, name in _NAMES_BY_ALIAS.items()
+        if alias in mapping and _is_set(name, mapping[alias])
     }
     return Source(found, lambda name: f"{description}[{name!r}]", tuple(problems))
 
@@ -313,7 +320,8 @@ def read_settings(sources: Iterable[Source]) -> Settings:
         raise ConfigurationError(problems)
     for source in sources:
         for warning in source.warnings:
-            logging.getLogger("dockerflow_wsgi").warning("%s", mask_credentials(warning))
+            logger = logging.getLogger("dockerflow_wsgi")
+            call_safely("Logging", logger.warning, "%s", mask_credentials(warning), default=None)
     return Settings(**found)
 
 

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     SummaryExtra = Callable[[WSGIEnvironment], Mapping[str, Any]]
 
 from .request_id import CONTEXT_KEY
-from .response import SUMMARY_KEY
-
-ERROR_KEY = "dockerflow.failure"
-"""Where the adapter of a framework puts the text of an exception that became an error page."""
+from .response import ERROR_KEY, SUMMARY_KEY
 
 # The most bytes of JSON for texts that come from the client or an exception. With everything else
 # in a summary, a line has at most 4,096 bytes (PIPE_BUF): a pipe writes it in one piece, even if
@@ -64,8 +61,8 @@ class SummaryLog:
 
         Never raises an ``Exception``. Nothing is built if the logger's level is higher.
         """
-        if response.error is None:
-            response.error = response.environ.get(ERROR_KEY)
+        if response.error is None and ERROR_KEY in response.environ and _is_latest(response):
+            response.error = text_of(response.environ[ERROR_KEY])
         level = logging.INFO if response.error is None else logging.ERROR
         if self._logger.isEnabledFor(level):
             self._log(response, level)
@@ -99,10 +96,8 @@ class SummaryLog:
         fields = self._standard_fields(response)
         errno = fields["errno"]
         environ = response.environ
-        given: Any = response.fields
-        if environ.get(CONTEXT_KEY) is response.context:  # no other call has used the environ since
-            given = environ.get(SUMMARY_KEY)
-        if given:
+        given = environ.get(SUMMARY_KEY) if _is_latest(response) else response.fields
+        if given is not response.fields or given:
             call_safely(SUMMARY_KEY, _update, fields, given, default=None)
             fields.setdefault("uid", "")  # an app without a user may set None
             fields.setdefault("errno", errno)
@@ -112,7 +107,7 @@ class SummaryLog:
             fields["msg"] = _shorten(response.error, _MESSAGE)
         if self._extra is not None:
             extra = call_safely("summary_extra", self._extra, environ, default=None)
-            call_safely("summary_extra", _update, fields, extra or {}, default=None)
+            call_safely("summary_extra", _update, fields, extra, default=None)
         if "uid" in fields:
             fields["uid"] = text_of(fields["uid"])
         if "errno" in fields:
@@ -140,8 +135,13 @@ class SummaryLog:
         return fields
 
 
-def _update(fields: dict[str, Any], given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
+def _is_latest(response: ResponseWrapper) -> bool:
+    """Return whether no later call has used the environ, such as a retry."""
+    return response.environ.get(CONTEXT_KEY) is response.context
+
+
+def _update(fields: dict[str, Any], given: Mapping[str, Any] | None) -> None:
+    for name, value in (given or {}).items():
         if value is None:
             fields.pop(name, None)
         else:
@@ -158,7 +158,7 @@ def _code(status: Any) -> int | None:
 def _to_int(value: Any, *, default: int) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # an object of the user's
         return default
 
 

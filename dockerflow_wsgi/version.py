@@ -110,7 +110,7 @@ def version_to_json(version: Mapping[str, Any], path: str = "") -> bytes:
     """
     try:
         return to_json_bytes(version)
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:
         origin = FILE_NAME if path else "the version object"
         raise VersionError(f"{origin} cannot be written as JSON: {error}", path) from error
 

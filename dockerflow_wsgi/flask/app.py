@@ -18,7 +18,7 @@ from ..find_middleware import find_middleware
 from ..masking import describe
 from ..middleware import DockerflowMiddleware
 from ..request_id import RequestIDSource
-from ..response import SUMMARY_KEY
+from ..response import ERROR_KEY, SUMMARY_KEY
 from ..settings import (
     Settings,
     Source,
@@ -28,7 +28,6 @@ from ..settings import (
     prefixed_source,
     read_settings,
 )
-from ..summary import ERROR_KEY
 from .globals import globals_class
 from .signals import heartbeat_failed, heartbeat_passed
 

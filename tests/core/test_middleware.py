@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextlib import contextmanager
 from wsgiref.validate import validator
@@ -619,3 +620,48 @@ class TestHooks:
         assert response.body == b"hello"
         assert [record.code for record in summaries] == [200]
         assert any("no user" in (record.exc_text or "") for record in records)
+
+
+class TestReusedEnviron:
+    """An environ may be used for many calls, and may be copied."""
+
+    def test_file_wrapper_is_wrapped_once(self):
+        """The server's function is called directly, however often the environ was used."""
+        calls = []
+        environ = make_environ(**{"wsgi.file_wrapper": lambda file: calls.append(file) or file})
+
+        def app(environ, start_response):
+            environ["wsgi.file_wrapper"]([b"x"])
+            return hello(environ, start_response)
+
+        wrapped = DockerflowMiddleware(app)
+        for _ in range(2000):
+            wrapped(environ, ignore_start).close()
+        assert len(calls) == 2000
+
+    def test_error_of_an_earlier_call(self, summaries):
+        """An error page of the first call does not make an error of the second one."""
+        tries = iter([{"dockerflow.failure": "first failed"}, {}])
+
+        def app(environ, start_response):
+            environ.update(next(tries))
+            return hello(environ, start_response)
+
+        wrapped, environ = DockerflowMiddleware(app), make_environ()
+        for _ in range(2):
+            wrapped(environ, ignore_start).close()
+        assert [record.levelname for record in summaries] == ["ERROR", "INFO"]
+
+    def test_deep_copy_is_used_later(self, summaries):
+        """A deep copy that the app made can be used for another request."""
+        copies = []
+
+        def app(environ, start_response):
+            if not copies:
+                copies.append(copy.deepcopy({k: v for k, v in environ.items() if k[:5] != "wsgi."}))
+            return hello(environ, start_response)
+
+        wrapped = DockerflowMiddleware(app)
+        wrapped(make_environ(), ignore_start).close()
+        wrapped(copies[0], ignore_start).close()
+        assert len(summaries) == 2

@@ -221,3 +221,9 @@ def test_the_values_of_a_response_are_not_converted():
     for wrong, error in [(float("nan"), ValueError), (object(), TypeError)]:
         with pytest.raises(error):
             to_json_bytes({"a": wrong})
+
+
+def test_a_field_named_fields_is_a_field():
+    """Only the envelope's ``Fields`` has members that are objects."""
+    line = line_to_json({"Fields": {"Fields": {"a": {"b": 1}}}})
+    assert json.loads(line) == {"Fields": {"Fields": {"a": '{"b": 1}'}}}

@@ -328,3 +328,16 @@ def test_construction_does_no_io():
     watching = False
     assert watched == []
     assert set(threading.enumerate()) <= before
+
+
+def test_a_wrong_value_shows_no_password():
+    """A credential in the wrong place is masked in the error."""
+    with pytest.raises(ConfigurationError) as raised:
+        DockerflowMiddleware(hello, request_id_header="redis://:s3cr3t@host/0")
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_the_alias_of_the_request_id_header_is_a_keyword_too():
+    """python-dockerflow's name of the setting is accepted everywhere."""
+    middleware = DockerflowMiddleware(hello, request_id_header_name="X-Trace")
+    assert middleware.settings.request_id_header == ("X-Trace",)

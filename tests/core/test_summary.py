@@ -652,3 +652,34 @@ class TestBrokenLogging:
         finally:
             for logger in handlers:
                 logger.removeHandler(broken)
+
+
+class TestOddObjects:
+    """An object that misbehaves costs its own field only."""
+
+    def test_number_that_raises(self, summaries):
+        """An ``errno`` that is not a number becomes the usual one."""
+
+        class Odd:
+            def __int__(self):
+                raise RuntimeError("odd")
+
+        def app(environ, start_response):
+            environ["dockerflow.summary"]["errno"] = Odd()
+            return hello(environ, start_response)
+
+        serve(DockerflowMiddleware(app))
+        assert [record.errno for record in summaries] == [0]
+
+    def test_very_long_exception(self, summaries):
+        """The text of an exception is cut before credentials are searched in it."""
+
+        def app(environ, start_response):
+            raise ValueError("://b:c@d " * 500_000)
+
+        started_s = time.monotonic()
+        with pytest.raises(ValueError, match="b:c@d"):
+            serve(DockerflowMiddleware(app))
+        assert time.monotonic() - started_s < 10
+        assert len(summaries[0].getMessage()) < 1000
+        assert ":c@" not in summaries[0].getMessage()
