@@ -107,19 +107,13 @@ class DockerflowMiddleware(RegistersChecks):
         summary_extra: SummaryExtra | None = None,
         **settings: Unpack[SettingKeywords],
     ) -> None:
-        _require("app", app, "a WSGI application", callable(app))
+        _check_app(app)
         for name, hook in {
             "on_heartbeat": on_heartbeat,
             "check_context": check_context,
             "summary_extra": summary_extra,
         }.items():
             _require(name, hook, "callable", hook is None or callable(hook))
-        inner = find_middleware(app, DockerflowMiddleware)
-        if inner is not None:
-            around = "" if inner is app else f"a {type(app).__name__} around "
-            raise ConfigurationError(
-                [f"app is {around}a DockerflowMiddleware: wrap an app only once"]
-            )
         for name in LOGGERS:  # logging.config disables those of a middleware that was built before
             logging.getLogger(name).disabled = False
         self.app = app
@@ -230,6 +224,14 @@ class DockerflowMiddleware(RegistersChecks):
             self.registry.init_check(check_redis_connected, redis)
         if migrate is not None:
             self.registry.init_check(check_migrations_applied, migrate, db=db)
+
+
+def _check_app(app: object) -> None:
+    _require("app", app, "a WSGI application", callable(app))
+    inner = find_middleware(app, DockerflowMiddleware)
+    if inner is not None:
+        around = "" if inner is app else f"a {type(app).__name__} around "
+        raise ConfigurationError([f"app is {around}a DockerflowMiddleware: wrap an app only once"])
 
 
 def _require(name: str, value: object, expected: str, is_right: bool) -> None:
