@@ -65,6 +65,14 @@ class HAProxy(Proxy):
         assert [status for status, _headers, _body in answers] == [200] * 4
         return {json.loads(body)["instance"] for _status, _headers, body in answers}
 
+    def wait_for_code(self, code, backend, name):
+        """Wait until a server's last check has got a status code; during a check there is none."""
+
+        def has_code():
+            return self.server(backend, name)["check_code"] == code
+
+        wait_until(has_code)
+
     def wait_until_served_by(self, *names):
         """Wait until just these servers answer; on a busy machine, one may miss a check meanwhile.
 
@@ -175,7 +183,7 @@ def test_an_instance_whose_heartbeat_fails_is_left_out_until_it_is_well(director
             proxy.wait_until_served_by("app1", "app2")
 
         proxy.wait_for(FAILS, "ready", "app1")
-        assert proxy.server("ready", "app1")["check_code"] == "500"
+        proxy.wait_for_code("500", "ready", "app1")
         assert proxy.state("alive", "app1") == UP
         proxy.wait_until_served_by("app2")
 
@@ -197,7 +205,7 @@ def test_the_answer_of_a_slow_heartbeat_is_waited_for(directory):
         proxy.wait_for(UP, "ready", "app1")
         with redis.stopped():
             proxy.wait_for(FAILS, "ready", "app1")
-            assert proxy.server("ready", "app1")["check_code"] == "500"
+            proxy.wait_for_code("500", "ready", "app1")
         proxy.wait_for(UP, "ready", "app1")
 
 
