@@ -184,7 +184,7 @@ def test_an_instance_whose_heartbeat_fails_is_left_out_until_it_is_well(director
 
         proxy.wait_for(FAILS, "ready", "app1")
         proxy.wait_for_code("500", "ready", "app1")
-        assert proxy.state("alive", "app1") == UP
+        proxy.wait_for(UP, "alive", "app1")
         proxy.wait_until_served_by("app2")
 
         with redis_at(path):
