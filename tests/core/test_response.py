@@ -1370,7 +1370,7 @@ wrapped = DockerflowMiddleware(app)
 def serve():
     return wrapped({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda *start: None)
 
-for number in range(10_000):
+for number in range(5_000):
     cycle = [serve()]
     cycle.append(cycle)
     junk = [[] for _ in range(number % 700)]  # changes the moment of the next collection
