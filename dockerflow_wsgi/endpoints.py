@@ -58,8 +58,6 @@ class Response:
         body: The body.
     """
 
-    __slots__ = ("body", "headers", "status")
-
     def __init__(
         self,
         code: int,
@@ -99,8 +97,6 @@ def _reason(code: int) -> str:
 class Endpoint:
     """Handles ``GET``, ``HEAD`` and ``OPTIONS``, and answers 405 to every other method."""
 
-    __slots__ = ()
-
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         """Answer a request, as a WSGI app."""
         method = environ.get("REQUEST_METHOD")
@@ -128,8 +124,6 @@ class LbHeartbeatEndpoint(Endpoint):
     The status is 200, not 204: AWS's classic load balancer takes 204 for a failure.
     """
 
-    __slots__ = ()
-
     _ok = Response(200)
 
     def respond(self, environ: WSGIEnvironment) -> Response:
@@ -147,8 +141,6 @@ class VersionEndpoint(Endpoint):
         file: The file to read it from.
         callback: Called instead of reading the file, if set.
     """
-
-    __slots__ = ("callback", "file")
 
     def __init__(self, file: VersionFile) -> None:
         self.file = file
@@ -195,8 +187,6 @@ class HeartbeatEndpoint(Endpoint):
         runner: Runs the checks.
     """
 
-    __slots__ = ("_details", "_failed_status_code", "runner")
-
     def __init__(
         self, runner: CheckRunner, *, failed_status_code: int, details: DetailsPolicy
     ) -> None:
@@ -224,8 +214,6 @@ class HeartbeatEndpoint(Endpoint):
 
 class ErrorEndpoint(Endpoint):
     """``/__error__``: logs an error and raises, to test how errors are reported."""
-
-    __slots__ = ()
 
     def respond(self, environ: WSGIEnvironment) -> NoReturn:
         """Raise.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from .masking import text_of
 from .request_id import get_request_id
-from .serialization import line_to_json, to_json
+from .serialization import line_to_json
 
 __all__ = ["JsonLogFormatter", "MozlogFormatter", "MozlogHandler", "RequestIdLogFilter"]
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 else:
     _StreamHandler = logging.StreamHandler  # takes no type argument before Python 3.11
 
-# Attributes of a record that are not fields: those of every record, and the envelope's.
-_NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "logger_name",
     "message",
-    "taskName",
+    "taskName",  # since Python 3.12
 }
+"""Attributes of a record that are not fields: those of every record, and the envelope's."""
 
 # By level, the highest first: syslog's severity (RFC 5424, 6.2.1) and Google Cloud's name for it.
 _SEVERITIES = {
@@ -100,7 +100,7 @@ class MozlogFormatter(logging.Formatter):
             problem = f"convert_record raised {_repr(error)}"
             fields = {"msg": _message(record), "error": problem}
             envelope = {"Type": record.name, **self._safe_envelope(record)}
-            return to_json({**envelope, "Fields": fields})
+            return line_to_json({**envelope, "Fields": fields})
 
     def convert_record(self, record: logging.LogRecord) -> dict[str, Any]:
         """Convert a record to the object that is written; override it to change that.
@@ -143,7 +143,7 @@ class MozlogFormatter(logging.Formatter):
             return {"Timestamp": _timestamp_ns(record)}
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        fields = {key: value for key, value in vars(record).items() if key not in _NOT_FIELDS}
+        fields = {key: value for key, value in vars(record).items() if key not in RECORD_ATTRIBUTES}
         if isinstance(record.msg, dict) and not record.args:
             _update(fields, record.msg)
         elif text := _message(record):

@@ -135,8 +135,6 @@ class RequestIDSource:
         trust: Whether incoming IDs are used at all.
     """
 
-    __slots__ = ("_incoming_keys", "_key")
-
     def __init__(self, headers: Sequence[str], *, trust: bool) -> None:
         keys = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in headers)
         self._key = keys[0]

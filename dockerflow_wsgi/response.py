@@ -50,21 +50,6 @@ class ResponseWrapper:
             exception itself would keep the app's frames alive.
     """
 
-    __slots__ = (
-        "_echo",
-        "_start_response",
-        "context",
-        "environ",
-        "error",
-        "fields",
-        "method",
-        "on_end",
-        "path",
-        "request_id",
-        "started_ns",
-        "status",
-    )
-
     def __init__(
         self,
         environ: WSGIEnvironment,
@@ -170,8 +155,6 @@ class Body:
             this object: without a cycle, dropping it ends the response at once.
     """
 
-    __slots__ = ("_iterable", "_response", "_unclosed")
-
     def __init__(self, response: ResponseWrapper, iterable: Any) -> None:
         self._response = response
         self._iterable = iterable
@@ -260,16 +243,12 @@ class SizedBody(Body):
     A server may add ``Content-Length`` to a body of length 1 (PEP 3333).
     """
 
-    __slots__ = ()
-
     def __len__(self) -> int:
         return len(cast("Sized", self._iterable))
 
 
 class FileBody(Body):
     """Ends the response when the server closes a file that its ``wsgi.file_wrapper`` made."""
-
-    __slots__ = ()
 
     def close(self) -> None:
         """End the response, and release the file, which refers to this object."""
@@ -291,8 +270,6 @@ class FileWrapperRecorder:
         make: The same.
         made: What it returned last; ``None`` before.
     """
-
-    __slots__ = ("made", "make")
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self.make = make

@@ -28,14 +28,6 @@ _quote = json.encoder.encode_basestring_ascii
 _encoder = json.JSONEncoder(allow_nan=False, check_circular=False)
 
 
-def to_json(value: Any) -> str:
-    """Serialize any object to JSON, in ASCII, without raising."""
-    try:
-        return _encoder.encode(value)
-    except Exception:  # the value is the user's
-        return _encoder.encode(to_jsonable(value))
-
-
 def to_json_bytes(value: Mapping[str, Any]) -> bytes:
     """Serialize a mapping as the body of a response.
 
@@ -47,7 +39,7 @@ def to_json_bytes(value: Mapping[str, Any]) -> bytes:
 
 
 def line_to_json(line: Mapping[str, Any], *, has_fields: bool = True) -> str:
-    """Serialize a mozlog object, with an object under ``Fields``, to JSON.
+    """Serialize a mozlog object, with an object under ``Fields``, to JSON in ASCII; never raises.
 
     ``None`` is left out. mozlog allows an object as a field, but no object in that one: it becomes
     a JSON string.

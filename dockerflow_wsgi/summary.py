@@ -11,7 +11,10 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from .errors import call_safely, log_exception
+from .logging import RECORD_ATTRIBUTES
 from .masking import text_of
+from .request_id import CONTEXT_KEY
+from .response import ERROR_KEY, SUMMARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,20 +25,11 @@ if TYPE_CHECKING:
 
     SummaryExtra = Callable[[WSGIEnvironment], Mapping[str, Any]]
 
-from .request_id import CONTEXT_KEY
-from .response import ERROR_KEY, SUMMARY_KEY
 
 # The most bytes of JSON for texts that come from the client or an exception. With everything else
 # in a summary, a line has at most 4,096 bytes (PIPE_BUF): a pipe writes it in one piece, even if
 # several processes write to it.
 _AGENT, _LANG, _METHOD, _PATH, _QUERYSTRING, _MESSAGE = 500, 120, 30, 900, 700, 400
-
-# Attributes that a record needs for itself: a field with such a name gets a "_" appended.
-_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
-    "asctime",
-    "message",
-    "taskName",  # since Python 3.12
-}
 
 
 class SummaryLog:
@@ -46,8 +40,6 @@ class SummaryLog:
         extra: Called with the environ; returns further fields. A value of ``None`` removes a field.
         with_querystring: Whether the query string is a field.
     """
-
-    __slots__ = ("_extra", "_logger", "_with_querystring")
 
     def __init__(
         self, logger: logging.Logger, extra: SummaryExtra | None, *, with_querystring: bool
@@ -81,9 +73,8 @@ class SummaryLog:
         try:
             fields = self._fields(response)
             message = fields.pop("msg", "")
-            if not _RECORD_ATTRIBUTES.isdisjoint(fields):
-                for name in _RECORD_ATTRIBUTES.intersection(fields):
-                    fields[f"{name}_"] = fields.pop(name)
+            for name in RECORD_ATTRIBUTES.intersection(fields):
+                fields[f"{name}_"] = fields.pop(name)
             # Not Logger.log(), which looks for the caller on the stack.
             name = self._logger.name
             record = self._logger.makeRecord(name, level, __file__, 0, message, (), None)

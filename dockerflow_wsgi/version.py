@@ -59,8 +59,6 @@ class VersionFile:
         paths: The paths that the file may have.
     """
 
-    __slots__ = ("_readings", "paths")
-
     def __init__(self, directories: Sequence[str]) -> None:
         self.paths = tuple(os.path.join(directory, FILE_NAME) for directory in directories)
         self._readings: dict[str, _Reading] = {}
