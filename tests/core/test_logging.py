@@ -188,6 +188,7 @@ class TestEnvelope:
             names.append(strict_json(formatter.format(made))["Logger"])
         assert names == ["a", "b"]
 
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_the_pid_is_that_of_a_forked_process(self):
         """A formatter made before a fork writes the child's PID (``logging.logProcesses`` off)."""
         formatter = MozlogFormatter()
