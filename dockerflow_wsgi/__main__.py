@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from .doctor import command as doctor
 from .doctor.patience import call_later
-from .masking import mask_credentials
+from .redaction import redact
 from .server import command as serve
 
 _MISUSE = 2
@@ -23,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with the usage and the message."""
-        super().error(mask_credentials(message))
+        super().error(redact(message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from .masking import mask_credentials
+from .redaction import redact, truncate
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class ConfigurationError(DockerflowError, ValueError):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(map(mask_credentials, problems))
+        self.problems = tuple(map(redact, problems))
         count = len(self.problems)
         title = f"The configuration has {count} problem{'' if count == 1 else 's'}:"
         super().__init__("\n  ".join([title, *self.problems]))
@@ -100,13 +100,13 @@ def log_exception(text: str, error: BaseException) -> None:
     """
     try:
         target = logging.getLogger("dockerflow_wsgi")
-        log_masked(target, logging.ERROR, text, format_traceback(error))
+        log_redacted(target, logging.ERROR, text, format_traceback(error))
     except Exception as logging_error:  # there is no other place to report it
         with contextlib.suppress(Exception):
             sys.stderr.write(f"{format_traceback(logging_error)}\n")
 
 
-def log_masked(
+def log_redacted(
     target: logging.Logger,
     level: int,
     text: str,
@@ -124,20 +124,22 @@ def log_masked(
         **fields: Further attributes of the record.
     """
     if target.isEnabledFor(level):
-        masked = mask_credentials(text)
-        record = target.makeRecord(target.name, level, __file__, 0, masked, (), None)
+        record = target.makeRecord(target.name, level, __file__, 0, redact(text), (), None)
         record.exc_text = traceback_text
         vars(record).update(fields)
         target.handle(record)
 
 
 def format_traceback(error: BaseException) -> str:
-    """Format an exception with its causes and its traceback, without credentials."""
+    """Format an exception with its causes and its traceback, without credentials.
+
+    The text of each exception is shortened to 4,000 characters.
+    """
     try:
-        text = "".join(traceback.format_exception(error)).rstrip()
+        parts = traceback.format_exception(error)
     except Exception:  # a method of the exception raised
-        text = f"{type(error).__name__} (its traceback cannot be formatted)"
-    return mask_credentials(text)
+        return f"{type(error).__name__} (its traceback cannot be formatted)"
+    return "\n".join(redact(truncate(part.rstrip("\n"))) for part in parts).rstrip()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from .masking import text_of
+from .redaction import redact, safe_str
 from .request_id import get_request_id
 from .serialization import line_to_json
 
@@ -97,7 +97,7 @@ class MozlogFormatter(logging.Formatter):
         try:
             return line_to_json(self.convert_record(record))
         except Exception as error:  # a subclass raised; the record is not lost
-            problem = f"convert_record raised {_repr(error)}"
+            problem = redact(f"convert_record raised {_repr(error)}")
             fields = {"msg": _message(record), "error": problem}
             envelope = {"Type": record.name, **self._safe_envelope(record)}
             return line_to_json({**envelope, "Fields": fields})
@@ -229,16 +229,16 @@ def _add(fields: dict[str, Any], name: str, value: str) -> None:
 
 def _update(fields: dict[str, Any], message: Any) -> None:
     try:
-        fields.update({text_of(key): value for key, value in message.items()})
+        fields.update({safe_str(key): value for key, value in message.items()})
     except Exception:  # a dict of the user's own class
-        fields["msg"] = text_of(message)
+        fields["msg"] = safe_str(message)
 
 
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # the arguments do not fit the message
-        return f"{text_of(record.msg)} {text_of(record.args)}"
+        return f"{safe_str(record.msg)} {safe_str(record.args)}"
 
 
 def _repr(error: BaseException) -> str:

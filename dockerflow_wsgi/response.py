@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import log_exception
-from .masking import describe
+from .redaction import format_error
 from .request_id import CONTEXT_KEY, RequestContext, get_context, set_context
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class ResponseWrapper:
         ``StopIteration`` does not count: WebSocket libraries end a connection with it.
         """
         if self.error is None and not isinstance(error, StopIteration):
-            self.error = describe(error)
+            self.error = format_error(error)
 
     def end(self) -> None:
         """End a response without a body: log it, and forget the request's ID."""

@@ -11,7 +11,7 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any
 
-from .masking import text_of
+from .redaction import safe_str
 
 MAX_DEPTH = 20
 """Containers in containers; deeper ones become text."""
@@ -57,7 +57,7 @@ def line_to_json(line: Mapping[str, Any], *, has_fields: bool = True) -> str:
             text = line_to_json(value, has_fields=False)
         else:
             text = _encoder.encode(_flatten(to_jsonable(value)))
-        members.append(f"{_quote(key if type(key) is str else text_of(key))}: {text}")
+        members.append(f"{_quote(key if type(key) is str else safe_str(key))}: {text}")
     return f"{{{', '.join(members)}}}"
 
 
@@ -98,7 +98,7 @@ def _convert_scalar(value: Any) -> Any:
         with suppress(OverflowError):  # a fraction may be larger than any float
             real = float(value)
             return real if math.isfinite(real) else repr(real)
-    return text_of(value)
+    return safe_str(value)
 
 
 def _convert_container(value: Any, parents: tuple[int, ...], items_left: list[int]) -> Any:
@@ -109,7 +109,7 @@ def _convert_container(value: Any, parents: tuple[int, ...], items_left: list[in
         return f"<{type(value).__name__} too large>"
     parents = (*parents, id(value))
     if isinstance(value, Mapping):
-        return {text_of(key): _convert(item, parents, items_left) for key, item in value.items()}
+        return {safe_str(key): _convert(item, parents, items_left) for key, item in value.items()}
     return [_convert(item, parents, items_left) for item in value]
 
 

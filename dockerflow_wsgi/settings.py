@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import ConfigurationError, call_safely
-from .masking import mask_credentials
+from .redaction import redact
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -321,7 +321,7 @@ def read_settings(sources: Iterable[Source]) -> Settings:
     for source in sources:
         for warning in source.warnings:
             logger = logging.getLogger("dockerflow_wsgi")
-            call_safely("Logging", logger.warning, "%s", mask_credentials(warning), default=None)
+            call_safely("Logging", logger.warning, "%s", redact(warning), default=None)
     return Settings(**found)
 
 

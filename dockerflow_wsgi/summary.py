@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import call_safely, log_exception
 from .logging import RECORD_ATTRIBUTES
-from .masking import text_of
+from .redaction import redact, safe_str, truncate
 from .request_id import CONTEXT_KEY
 from .response import ERROR_KEY, SUMMARY_KEY
 
@@ -54,7 +54,7 @@ class SummaryLog:
         Never raises an ``Exception``. Nothing is built if the logger's level is higher.
         """
         if response.error is None and ERROR_KEY in response.environ and _is_latest(response):
-            response.error = text_of(response.environ[ERROR_KEY])
+            response.error = safe_str(response.environ[ERROR_KEY])
         level = logging.INFO if response.error is None else logging.ERROR
         if self._logger.isEnabledFor(level):
             self._log(response, level)
@@ -100,7 +100,7 @@ class SummaryLog:
             extra = call_safely("summary_extra", self._extra, environ, default=None)
             call_safely("summary_extra", _update, fields, extra, default=None)
         if "uid" in fields:
-            fields["uid"] = text_of(fields["uid"])
+            fields["uid"] = safe_str(fields["uid"])
         if "errno" in fields:
             fields["errno"] = _to_int(fields["errno"], default=errno)
         return fields
@@ -122,7 +122,8 @@ class SummaryLog:
         if code is None:
             del fields["code"]
         if self._with_querystring:
-            fields["querystring"] = _text(environ.get("QUERY_STRING", ""), _QUERYSTRING)
+            query = redact(truncate(safe_str(environ.get("QUERY_STRING", ""))))
+            fields["querystring"] = _text(query, _QUERYSTRING)
         return fields
 
 
@@ -136,7 +137,7 @@ def _update(fields: dict[str, Any], given: Mapping[str, Any] | None) -> None:
         if value is None:
             fields.pop(name, None)
         else:
-            fields[text_of(name)] = value
+            fields[safe_str(name)] = value
 
 
 def _code(status: Any) -> int | None:
@@ -162,7 +163,7 @@ def _text(value: Any, max_bytes: int) -> str:
         and 2 * len(value) <= max_bytes  # no escape of such a text is longer
     ):
         return value
-    return _shorten(_decode(text_of(value)), max_bytes)
+    return _shorten(_decode(safe_str(value)), max_bytes)
 
 
 def _shorten(text: str, max_bytes: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ConfigurationError, TargetError
 from .find_middleware import static_attribute
-from .masking import describe, mask_credentials
+from .redaction import format_error, redact
 from .stack import place_of_error, stack_of_error
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -217,12 +217,12 @@ def _broken(error: BaseException, doing: str, done: str) -> TargetError:
         reason, remedy = f"{where}: the configuration is wrong", "Fix each of its problems"
         return TargetError(reason, remedy, stack, error.problems)
     if isinstance(error, SystemExit):
-        code = mask_credentials(repr(error.code))
+        code = redact(repr(error.code))
         reason = f"the app calls sys.exit({code}) while it is {done}"
         remedy = "Let it raise an exception that says why, or not exit"
     elif isinstance(error, ModuleNotFoundError) and error.name:
-        reason, remedy = describe(error), f"Install the package that brings {error.name}"
+        reason, remedy = format_error(error), f"Install the package that brings {error.name}"
     else:
-        reason = f"{type(error).__name__}: {describe(error)}"
+        reason = f"{type(error).__name__}: {format_error(error)}"
         remedy = f"Mend {'this line of the app' if place else 'the app'}, or what it needs"
     return TargetError(f"{where}: {reason}", remedy, stack)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .errors import VersionError
+from .redaction import format_error
 from .serialization import to_json_bytes
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def version_to_json(version: Mapping[str, Any], path: str = "") -> bytes:
         return to_json_bytes(version)
     except Exception as error:
         origin = FILE_NAME if path else "the version object"
-        raise VersionError(f"{origin} cannot be written as JSON: {error}", path) from error
+        raise VersionError(
+            f"{origin} cannot be written as JSON: {format_error(error)}", path
+        ) from error
 
 
 def call_version_callback(callback: VersionCallback, directory: str) -> Mapping[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import require_extra
-from ..masking import describe
+from ..redaction import format_error
 from .ids import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION
 from .messages import CheckMessage, Error
 from .pool import has_room, own_connections
@@ -77,11 +77,11 @@ def _ask(engine: Engine, bind: str) -> list[CheckMessage]:
         with own_connections(engine) as asked:
             _select_1(asked)
     except DBAPIError as error:
-        return [Error(f"{bind}DB-API error: {describe(error)}", id=ERROR_DB_API_EXCEPTION)]
+        return [Error(f"{bind}DB-API error: {format_error(error)}", id=ERROR_DB_API_EXCEPTION)]
     except PoolTimeoutError as error:
-        return [_exhausted(bind, describe(error))]
+        return [_exhausted(bind, format_error(error))]
     except SQLAlchemyError as error:
-        text = f"{bind}SQLAlchemy error: {type(error).__name__}: {describe(error)}"
+        text = f"{bind}SQLAlchemy error: {type(error).__name__}: {format_error(error)}"
         return [Error(text, id=ERROR_SQLALCHEMY_EXCEPTION)]
     return []
 

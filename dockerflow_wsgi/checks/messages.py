@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..masking import mask_credentials
+from ..redaction import redact
 
 DEBUG = 10
 INFO = 20
@@ -66,10 +66,10 @@ class CheckMessage:
         subject = "?" if self.obj is None else self.obj
         identifier = f"({self.id}) " if self.id else ""
         hint = f"\n\tHINT: {self.hint}" if self.hint else ""
-        return mask_credentials(f"{subject}: {identifier}{self.msg}{hint}")
+        return redact(f"{subject}: {identifier}{self.msg}{hint}")
 
     def __repr__(self) -> str:
-        return mask_credentials(
+        return redact(
             f"<{type(self).__name__}: level={self.level!r}, msg={self.msg!r}, "
             f"hint={self.hint!r}, obj={self.obj!r}, id={self.id!r}>"
         )

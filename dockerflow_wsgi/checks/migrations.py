@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..errors import require_extra
-from ..masking import describe
+from ..redaction import format_error
 from .database import engine_of
 from .ids import (
     ERROR_UNUSABLE_MIGRATIONS,
@@ -53,7 +53,7 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
         scripts = _once_for(migrate, _scripts, _read_scripts)
         engine = _engine_for(migrate, db)
     except Exception as error:  # noqa: BLE001 - revision scripts are code and may raise anything
-        text = f"The migrations are unusable: {type(error).__name__}: {describe(error)}"
+        text = f"The migrations are unusable: {type(error).__name__}: {format_error(error)}"
         return [Error(text, id=ERROR_UNUSABLE_MIGRATIONS)]
     pool = getattr(engine, "pool", None)
     if pool is not None and not has_room(pool):
@@ -62,7 +62,7 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
     try:
         applied = _applied(engine, *_version_table(migrate))
     except SQLAlchemyError as error:
-        text = f"The database cannot be asked for its migrations: {describe(error)}"
+        text = f"The database cannot be asked for its migrations: {format_error(error)}"
         return [Info(text, id=INFO_CANT_CHECK_MIGRATIONS)]
     return _compare(scripts, applied)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import call_safely, format_traceback
-from ..masking import describe, mask_credentials, text_of
+from ..redaction import format_error, redact, safe_str, truncate
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_RETURNED_NO_MESSAGE
 from .messages import CheckMessage, Error
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 _MAX_MESSAGES = 1000
-_MAX_LENGTH = 16_384  # characters of a text; masking a longer one would take too long
 _MAX_SHOWN = 200  # characters of a value that is no message
 
 
@@ -27,7 +26,7 @@ class Outcome:
     """What came of calling a check.
 
     Attributes:
-        messages: Its messages, with credentials masked.
+        messages: Its messages, with credentials redacted.
         traceback: Of what it raised; ``None`` if it did not. (The exception itself would keep
             what the check held in its hands, a connection for instance.)
     """
@@ -69,7 +68,7 @@ def call_check(
                     break
                 messages.append(_message(item))
     except (Exception, survives) as error:  # noqa: BLE001 - it is what the report is about
-        text = f"{type(error).__name__}: {describe(error)}"
+        text = f"{type(error).__name__}: {format_error(error)}"
         messages.append(Error(text, id=ERROR_CHECK_RAISED))
         return Outcome(tuple(messages), format_traceback(error))
     return Outcome(tuple(messages))
@@ -127,16 +126,8 @@ def _cleaned(message: CheckMessage) -> CheckMessage:
     for name in ("msg", "hint", "id"):
         value = getattr(message, name)
         if value is not None:
-            object.__setattr__(clean, name, mask_credentials(_shortened(text_of(value))))
+            object.__setattr__(clean, name, redact(truncate(safe_str(value))))
     return clean
-
-
-def _shortened(text: str) -> str:
-    if len(text) <= _MAX_LENGTH:
-        return text
-    # Not within a word: half a URL would show its password.
-    whole_words = text[:_MAX_LENGTH].rpartition(" ")[0]
-    return f"{whole_words}... ({len(text)} characters)"
 
 
 def _shown(item: object) -> str:
@@ -144,6 +135,6 @@ def _shown(item: object) -> str:
         text = repr(item)
     except Exception:  # noqa: BLE001 - the object is the user's
         return f"a {type(item).__name__} that cannot be shown"
-    text = mask_credentials(text)
+    text = redact(truncate(text))
     short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     return f"{short} ({type(item).__name__})"

@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ..masking import describe
+from ..redaction import format_error
 from .ids import ERROR_CANNOT_CONNECT_REDIS, ERROR_REDIS_EXCEPTION, ERROR_REDIS_PING_FAILED
 from .messages import CheckMessage, Error
 
@@ -97,6 +97,6 @@ def _error(error: Exception, names: Collection[str]) -> CheckMessage:
     # redis-py before 4.6 has no exception of its own for a wrong password.
     is_refused = str(error).startswith("WRONGPASS")
     if _NO_CONNECTION.isdisjoint(names) and not is_refused:
-        text = f"Redis error: {type(error).__name__}: {describe(error)}"
+        text = f"Redis error: {type(error).__name__}: {format_error(error)}"
         return Error(text, id=ERROR_REDIS_EXCEPTION)
-    return Error(f"Cannot connect to Redis: {describe(error)}", id=ERROR_CANNOT_CONNECT_REDIS)
+    return Error(f"Cannot connect to Redis: {format_error(error)}", id=ERROR_CANNOT_CONNECT_REDIS)

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..masking import mask_credentials
+from ..redaction import redact
 from .run import Run
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class CheckRegistry:
         elif not _is_same(registered.function, function):
             text = f"a check named {name!r} is registered already, for {registered.function!r}: "
             text += f"give {function!r} another name with name=..."
-            raise ValueError(mask_credentials(text))
+            raise ValueError(redact(text))
 
 
 class RegistersChecks:

@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import call_safely, log_masked
+from ..errors import call_safely, log_redacted
 from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_TIMED_OUT
 from .messages import Error
 from .outcome import Outcome
@@ -167,11 +167,11 @@ class CheckRunner:
         for message in result.messages:
             traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
             text = f"{message.id or result.name}: {message.msg}"
-            log_masked(logger, message.level, text, traceback, check=result.name)
+            log_redacted(logger, message.level, text, traceback, check=result.name)
         if result.is_slow:
             text = f"{result.name} is slow: it took {result.duration_s:.2f} s, more than half of "
             text += f"its deadline of {self._timeout_s:g} s"
-            log_masked(logger, logging.WARNING, text, check=result.name)
+            log_redacted(logger, logging.WARNING, text, check=result.name)
 
     def _is_slow(self, run: Run) -> bool:
         if self._timeout_s is None or run.duration_s is None:

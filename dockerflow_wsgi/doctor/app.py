@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks.messages import level_to_text
 from ..checks.run import THREAD_PREFIX
-from ..masking import text_of
+from ..redaction import safe_str
 from ..unwrapping import name_of
 from .checks import PREFIX, run_checks
 from .container import check_port, check_user, check_version
@@ -174,5 +174,5 @@ def _value(name: str, value: Any) -> Any:
     if name == "heartbeat_failed_level":
         return level_to_text(value)
     if isinstance(value, tuple):
-        return (" or " if name == "version_path" else ",").join(map(text_of, value))
+        return (" or " if name == "version_path" else ",").join(map(safe_str, value))
     return name_of(value) if callable(value) else value

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import TargetError
-from ..masking import describe
+from ..redaction import format_error
 from ..target import parse_target
 from . import app, service
 from .checks import PREFIX
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:  # nobody reads the report, as in "doctor ... | head"
         return FAILURE
     except OSError as error:
-        sys.stderr.write(f"{arguments.parser.prog}: error: {describe(error)}\n")
+        sys.stderr.write(f"{arguments.parser.prog}: error: {format_error(error)}\n")
         return FAILURE
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
-from ..masking import describe
+from ..redaction import format_error
 from .ladder import Address, Ladder, RungError
 from .strangers import identify, kind_of
 
@@ -106,7 +106,7 @@ def _resolve(ladder: Ladder, address: Address) -> list[Any]:
     try:
         found = ladder.within("dns", get_addresses, remedy)
     except (OSError, UnicodeError) as error:
-        reason = f"the name {address.host!r} cannot be resolved ({describe(error)})"
+        reason = f"the name {address.host!r} cannot be resolved ({format_error(error)})"
         raise RungError("dns", reason, remedy) from None
     ladder.reached("dns", ", ".join(dict.fromkeys(entry[4][0] for entry in found)))
     return found
@@ -120,7 +120,7 @@ def _no_connection(ladder: Ladder, error: OSError | None) -> RungError:
         reason = f"no answer to the connection attempt within {ladder.timeout_s:g} s"
         remedy = "Let it through firewalls and network policies, or see why its host is not up"
         return RungError("tcp", reason, remedy)
-    reason = (error and (error.strerror or describe(error))) or "no address"
+    reason = (error and (error.strerror or format_error(error))) or "no address"
     return RungError("tcp", f"no connection: {reason}", "Correct the route, or the address")
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from inspect import getclosurevars, isfunction
 from typing import Any
 
-from ..masking import describe
+from ..redaction import format_error
 from .connecting import connected, refuse_stranger, talk
 from .ladder import Address, Ladder, RungError
 from .sqlite import climb_sqlite
@@ -158,7 +158,7 @@ def _address(url: Any, keywords: Mapping[str, Any], backend: str) -> Address | N
 
 
 def _said(error: Exception) -> str:
-    text = describe(error)
+    text = format_error(error)
     for sign in ("FATAL:", "ERROR:"):
         text = text.rpartition(sign)[2]
     return text.strip() or type(error).__name__

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks.messages import STATUSES
 from ..endpoints import HEARTBEAT_PATH, JSON, LBHEARTBEAT_PATH, VERSION_PATH
-from ..masking import describe
+from ..redaction import format_error
 from ..request_id import new_request_id
 from ..response import REQUEST_ID_HEADER
 from ..stack import place_of_error
@@ -76,7 +76,7 @@ def _ask(subject: Subject, path: str) -> tuple[Answer | None, Finding]:
         raise
     except BaseException as error:  # noqa: BLE001 - the app's own
         place = place_of_error(error)
-        text = f"{path} raised {type(error).__name__}: {describe(error)}"
+        text = f"{path} raised {type(error).__name__}: {format_error(error)}"
         return None, failed(f"{place}: {text}" if place else text, _OUTERMOST)
     sent = answer.headers.get(REQUEST_ID_HEADER.lower())
     if settings.echo_request_id and not sent:

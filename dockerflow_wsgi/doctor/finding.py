@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from ..masking import describe, mask_credentials
+from ..redaction import format_error, redact
 from ..serialization import to_jsonable
 from ..stack import place_of_error
 from .patience import OverdueError, Task
@@ -117,7 +117,7 @@ def probe(
         place = place_of_error(error)
         where = f"{place}: " if place else "this step could not be taken: "
         remedy = f"Mend that line, or go on with --skip {name}" if place else _BY_HAND.format(name)
-        finding = failed(f"{where}{type(error).__name__}: {describe(error)}", remedy)
+        finding = failed(f"{where}{type(error).__name__}: {format_error(error)}", remedy)
     return Probe(name, finding, monotonic() - started_s)
 
 
@@ -131,7 +131,7 @@ _BY_HAND = "Look at it by hand, and go on with --skip {}"
 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
-        return {mask_credentials(name): _masked(item) for name, item in value.items()}
+        return {redact(name): _masked(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_masked(item) for item in value]
-    return mask_credentials(value) if isinstance(value, str) else value
+    return redact(value) if isinstance(value, str) else value

@@ -10,7 +10,7 @@ from functools import partial
 from time import monotonic
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ..masking import describe, mask_credentials
+from ..redaction import format_error, redact
 from .asking import MAX_BYTES, Answer
 from .ladder import Address
 from .patience import OverdueError, Task
@@ -39,7 +39,7 @@ class Service:
     @property
     def shown(self) -> str:
         """The URL without its password."""
-        return mask_credentials(self.parts.geturl())
+        return redact(self.parts.geturl())
 
     def shown_path(self, path: str) -> str:
         """The path that is asked; the whole URL where it is below another path."""
@@ -76,7 +76,7 @@ class Service:
             raise NoAnswerError(f"{asked}: no answer within {self.timeout_s:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             kind = type(error).__name__
-            raise NoHTTPError(f"{asked}: no HTTP answer: {kind}: {describe(error)}") from None
+            raise NoHTTPError(f"{asked}: no HTTP answer: {kind}: {format_error(error)}") from None
         return answer, (monotonic() - started_s) * 1000
 
     def _exchange(self, path: str, method: str) -> Answer:
@@ -131,7 +131,7 @@ def parse_url(text: str, timeout_s: float) -> Service:
     Raises:
         ValueError: It is no URL of a service.
     """
-    shown = mask_credentials(text.partition("?")[0])
+    shown = redact(text.partition("?")[0])
     problem = ValueError(f"{shown!r} is malformed: expected a URL such as https://host:8000")
     try:
         parts = urlsplit(text)

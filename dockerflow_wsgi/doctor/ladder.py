@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..masking import MASK, mask_credentials
+from ..redaction import MASK, redact
 from .patience import OverdueError, Task
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class Ladder:
 
         Not out of this package's own words: to mask ``wrong`` in them would tell the password.
         """
-        text = mask_credentials(" ".join(text.split()))
+        text = redact(" ".join(text.split()))
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text

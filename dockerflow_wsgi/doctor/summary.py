@@ -11,7 +11,7 @@ from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING
 
 from ..endpoints import LBHEARTBEAT_PATH
-from ..masking import describe
+from ..redaction import format_error
 from .asking import ask
 from .finding import ERROR, OK, WARNING, Finding, failed, passed, warned
 from .mozlog import problem_of
@@ -136,7 +136,7 @@ def _through(handler: logging.Handler, record: logging.LogRecord) -> Finding:
             return failed(f"a filter of the {name} drops the summaries", "Take that filter out")
         line = handler.format(record)
     except Exception as error:  # noqa: BLE001 - the formatter is the user's
-        text = f"the formatter of the {name} raised {type(error).__name__}: {describe(error)}"
+        text = f"the formatter of the {name} raised {type(error).__name__}: {format_error(error)}"
         return failed(text, "Use MozlogFormatter, or mend the formatter")
     if problem := problem_of(line):
         text = f"a summary that the {name} writes {problem}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from ..masking import describe
+from ..redaction import format_error
 from .connecting import find_stranger, silence
 from .ladder import Ladder, RungError
 
@@ -33,7 +33,7 @@ def wrap_tls(
     try:
         wrapped = context.wrap_socket(connection, server_hostname=name or None)
     except ssl.SSLCertVerificationError as error:
-        reason = f"the certificate is not accepted: {error.verify_message or describe(error)}"
+        reason = f"the certificate is not accepted: {error.verify_message or format_error(error)}"
         remedy = "Renew the certificate, or trust its authority (SSL_CERT_FILE, sslrootcert)"
         raise RungError("tls", reason, remedy) from None
     except TimeoutError:
@@ -41,7 +41,7 @@ def wrap_tls(
             raise silence(ladder, "tls", "TLS handshake") from None
         raise _no_tls(ladder, "no TLS is spoken there") from None
     except OSError as error:
-        spoken = "no TLS is spoken there" if _speaks_no_tls(error) else describe(error)
+        spoken = "no TLS is spoken there" if _speaks_no_tls(error) else format_error(error)
         raise _no_tls(ladder, spoken) from None
     ladder.reached("tls", wrapped.version() or "ok")
     return wrapped

@@ -15,8 +15,8 @@ from ..checks import CheckRegistry
 from ..checks.registry import RegistersChecks
 from ..errors import ConfigurationError, call_safely, require_extra
 from ..find_middleware import find_middleware
-from ..masking import describe
 from ..middleware import DockerflowMiddleware
+from ..redaction import format_error
 from ..request_id import RequestIDSource
 from ..response import ERROR_KEY, SUMMARY_KEY
 from ..settings import (
@@ -280,4 +280,4 @@ def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> No
     # Some extensions send the signal for a 404 too, or outside of any request.
     code = exception.code if isinstance(exception, HTTPException) else None
     if has_request_context() and (code is None or code >= 500):
-        request.environ[ERROR_KEY] = describe(exception)
+        request.environ[ERROR_KEY] = format_error(exception)

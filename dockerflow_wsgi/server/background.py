@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..endpoints import LBHEARTBEAT_PATH
-from ..errors import ConfigurationError, ListenError, log_masked
+from ..errors import ConfigurationError, ListenError, log_redacted
 from ..settings import parse_port
 from ..unwrapping import find_middlewares
 from .app import endpoints_of, is_switched_off
@@ -117,7 +117,7 @@ def serve_in_background(
     try:
         return start_server(app, host, number)
     except ListenError as error:
-        log_masked(logger, logging.ERROR, f"No endpoints in process {os.getpid()}: {error}")
+        log_redacted(logger, logging.ERROR, f"No endpoints in process {os.getpid()}: {error}")
         return BackgroundServer(None)
 
 

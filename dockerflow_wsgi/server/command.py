@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, ListenError, TargetError
 from ..logging import MozlogHandler
-from ..masking import describe, mask_credentials
+from ..redaction import format_error, redact
 from ..settings import parse_port
 from ..target import load_target, parse_target, require_wsgi
 from .app import endpoints_of, is_switched_off
@@ -97,7 +97,7 @@ def _exit_by_signal() -> None:
 
 
 def _fail(error: Exception, code: int) -> int:
-    sys.stderr.write(f"dockerflow-wsgi serve: {describe(error)}\n")
+    sys.stderr.write(f"dockerflow-wsgi serve: {format_error(error)}\n")
     return code
 
 
@@ -105,5 +105,5 @@ def _port(text: str) -> int:
     try:
         return parse_port(text)
     except ValueError as error:
-        shown = mask_credentials(repr(text))
+        shown = redact(repr(text))
         raise argparse.ArgumentTypeError(f"{shown}: expected {error}") from None

@@ -16,7 +16,7 @@ from dockerflow_wsgi.errors import (
     call_safely,
     format_traceback,
     log_exception,
-    log_masked,
+    log_redacted,
     require_extra,
 )
 
@@ -137,20 +137,20 @@ class TestLogException:
         assert text.endswith("ValueError: outer")
 
 
-class TestLogMasked:
-    """``log_masked`` logs a text with further fields."""
+class TestLogRedacted:
+    """``log_redacted`` logs a text with further fields."""
 
     def test_the_record_has_the_fields(self, listen):
         """Fields become attributes, and a ``%`` in the text is not a format."""
         log = listen("acme")
-        log_masked(logging.getLogger("acme"), logging.WARNING, "100 % done", check="db")
+        log_redacted(logging.getLogger("acme"), logging.WARNING, "100 % done", check="db")
         (record,) = log
         assert (record.getMessage(), record.check, record.exc_text) == ("100 % done", "db", None)
 
     def test_nothing_is_logged_below_the_loggers_level(self, listen):
         """A record below the level is not logged."""
         log = listen("acme", logging.ERROR)
-        log_masked(logging.getLogger("acme"), logging.WARNING, "text")
+        log_redacted(logging.getLogger("acme"), logging.WARNING, "text")
         assert len(log) == 0
 
 

@@ -417,6 +417,16 @@ class TestSubclasses:
         assert line["Fields"] == {"msg": "m", "client": "ada", "kind": "User"}
         assert "log_context" in scope["state"]
 
+    def test_its_error_is_redacted(self):
+        """The text of an error in ``convert_record`` is ours, so it has no credentials."""
+
+        class Broken(MozlogFormatter):
+            def convert_record(self, record):
+                raise ValueError("redis://:s3cr3t@cache")
+
+        line = strict_json(Broken().format(record()))
+        assert line["Fields"]["error"].endswith("ValueError('redis://:***@cache')")
+
     def test_its_result_is_converted(self):
         """The values that a subclass adds become valid JSON, too."""
 

@@ -331,7 +331,7 @@ def test_construction_does_no_io():
 
 
 def test_a_wrong_value_shows_no_password():
-    """A credential in the wrong place is masked in the error."""
+    """A credential in the wrong place is redacted in the error."""
     with pytest.raises(ConfigurationError) as raised:
         DockerflowMiddleware(hello, request_id_header="redis://:s3cr3t@host/0")
     assert "s3cr3t" not in str(raised.value)

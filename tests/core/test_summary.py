@@ -96,6 +96,12 @@ class TestFields:
         assert summaries[0].querystring == shown
         assert not hasattr(summaries[1], "querystring")
 
+    def test_credentials_in_the_query_string_are_redacted(self, summaries):
+        """Tokens and signatures in the query string are not logged."""
+        middleware = DockerflowMiddleware(hello, summary_log_querystring=True)
+        serve(middleware, QUERY_STRING="page=2&access_token=s3cr3t&q=a%20b")
+        assert summaries[0].querystring == "page=2&access_token=***&q=a%20b"
+
     def test_the_time_covers_the_whole_response(self, summaries):
         """``t`` is in milliseconds, from the call of the app to the end of the body."""
 

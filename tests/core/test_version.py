@@ -52,6 +52,20 @@ def test_without_a_file_the_answer_is_404(tmp_path, listen):
     assert str(tmp_path / "version.json") in errors[0].getMessage()
 
 
+def test_the_error_of_a_value_is_redacted(version_directory):
+    """Credentials in the error of a value that is not JSON are in no response."""
+
+    class Odd(dict):
+        def items(self):
+            raise ValueError("redis://:s3cr3t@cache")
+
+    app = DockerflowMiddleware(hello, version_path=str(version_directory))
+    app.version_callback(lambda _root: Odd(a=Odd(b=1)))
+    status, body = ask(app)
+    assert "redis://:***@cache" in body["error"]
+    assert status.startswith("500")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

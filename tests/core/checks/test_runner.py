@@ -201,8 +201,8 @@ def test_what_is_no_message_is_an_error(returned, shown):
     assert message.msg.startswith(f"The check returned {shown}, which is no CheckMessage: return")
 
 
-def test_texts_are_masked_and_made_text():
-    """Whatever objects a check puts into its messages."""
+def test_texts_are_redacted_and_made_text():
+    """Objects that a check puts into its messages become text without credentials."""
     found = run(lambda: checks.Error(OSError("redis://:pw@h"), hint=5, id=7)).messages[0]
     assert (found.msg, found.hint, found.id) == ("redis://:***@h", "5", "7")
 
@@ -501,10 +501,11 @@ def test_a_level_that_a_subclass_lost_is_its_classes(registry):
 
 
 def test_a_huge_text_is_shortened_between_words():
-    """So that masking it does not outlast the deadline, and no half of a URL is shown."""
+    """A text ends after 4,000 characters, and no half of a URL is shown."""
     url = "redis://:s3cr3t" + "x" * 20_000 + "@h"
     found = run(lambda: checks.Error("word " * 2000 + url)).messages[0]
     assert found.msg.endswith(f"word... ({len('word ' * 2000 + url)} characters)")
+    assert len(found.msg) < 4_100
     assert "s3cr3t" not in found.msg
 
 
