@@ -14,18 +14,19 @@ MAX_LENGTH = 4000
 
 # The stem of a key. What stands before it does not matter: PGPASSWORD, dbPassword, AWS_SECRET_...
 _STEM = r"""(?:
-    pass(?:word|wd|phrase|code) | pwd(?!["']?[=:]\s?/[a-z]) | (?<!\d:)secret | credential
+    pass(?:word|wd|phrase|code) | pwd(?!["']?[=:]\s?/(?-i:[a-z]))
+    | (?<!\d:)secret | credential
     | (?<!expected\ )(?<!illegal\ )(?<!unknown\ )(?<!next)(?<!page)(?<!next[_-])(?<!page[_-])
       (?<!continuation)(?<!continuation[_-])token
-    | (?:api|access|account|admin|auth|client|encryption|fernet|license|master|private|service
-        |session|shared|signing|ssh|storage|subscription)[-_. ]?key
+    | (?:api|access|account|admin|auth|client|encryption|fernet|functions|license|master|private
+        |service|session|shared|signing|ssh|storage|subscription)[-_. ]?key
     | (?:admin|db|key|proxy|root|smtp|store|user)pass | sess(?:ion)?[-_]?id
     | (?:(?<=[-_.])|(?<=[a-z])(?-i:(?=P))|(?<![\w-]))(?:pass(?!["']?[:=]\ ?\d)|pw|otp)(?![a-z]))
 """
 # The rest of the key: password2, secret_key, SecretString; but not token_type or max_tokens=100.
 _SUFFIX = r"""
     (?!s?[-_.]?(?:types?|ur[li]|endpoint|name|count|limit|length|min|max|age|timeout|ttl|lifetime
-        |expir\w{1,9}|policy|hashers|validators|fields?|file|path|arn|version|usage|reset|stdin)
+        |expir\w{1,9}|policy|hashers|validators|fields?|file|path|arn|version|usage|reset|stdin|header)
         (?![a-z]))
     (?!s["']?[=:]\s?\d)
     s?\d{0,3}(?:access)?(?:key|hash|value|id)?(?:[-_.][\w.-]{0,40}|(?-i:[A-Z])\w{0,40})?(?!\w)
@@ -49,7 +50,7 @@ _OPEN = (
 # A list up to its end, a quoted value up to the next such quote, a bare one up to a delimiter.
 # Words such as "None", placeholders and reprs of objects stay.
 _VALUE = r"""
-    (?!(?:none|null|nil|undefined|true|false|yes|no|eof|str|bytes|\*{3})
+    (?!(?:none|null|nil|undefined|true|false|yes|no|eof|str|bytes|\*{3,40}|\.{3})
        (?(quote)\\{0,7}["']|(?:[\s,;)\]}&<\\"']|\Z)))
     (?(list)[^\])]+|(?(quote)(?:(?!(?<!\\)(?P=quote)).|(?P=quote){2})+
     |(?!["']|[\[(]["'\s\])]|<[a-z]|\$\d\b|(?-i:\$[A-Z_]{2})|\$?\{[\s"'\\{]|%s\b|%\(|\?(?!\w)
@@ -66,19 +67,19 @@ _FORMS = (
     # JSON Web Tokens, tokens of well-known services, hashes of passwords.
     (
         r"""\b(?=eyJ|(?:gh[opsur]_|github_pat_|glpat-|xox[a-z]-|npm_|hvs\.|pypi-|[rs]k_(?:live|test)_
-        |sk-|SG\.|AIza|ya29\.)[\w.-]{0,60}\d)|(?<=hooks\.slack\.com)/services/""",
-        r"[\w./-]{12,}",
+        |sk-|SG\.|AIza|ya29\.)[\w.-]{0,60}\d)
+        |(?<=hooks\.slack\.com)/services/|/webhooks/\d{1,30}/|/bot(?=\d{6,20}:)""",
+        r"[\w.:/-]{10,}",
     ),
     (r"\$(?:2[aby]|apr1|[156]|argon2\w{0,2})\$", r"[^\s'\",:]+"),
     # Headers; without quotes up to the end of the line.
+    (rf"(?:authorization|cookies?){_QUOTE}?\s?[=:,]\s?b?{_QUOTE}", r"""[^"'\\\n]+"""),
     (
-        rf"authorization{_QUOTE}?\s?[=:,]\s?{_OPEN}",
-        r"""(?(quote)[^"'\\\n]+|(?:[^\r\n"']|(?<==)"[^"\n]*")+)""",
+        r"authorization\s?[=:]\s?(?!none\b)|cookies?\s?[=:]\s?(?=[^\s=:]{1,64}=)|<Cookie\s",
+        r"""(?:[^\r\n"'>]|(?<==)"[^"\n]*")+""",
     ),
-    (rf"cookies?{_QUOTE}?\s?[=:,]\s?b?{_QUOTE}", r"""[^"'\\\n]+"""),
-    (r"cookies?\s?[=:]\s?(?=[^\s=:]{1,64}=)|<Cookie\s", r"""[^\r\n>"']+"""),
     (
-        r"\b(?:bearer|basic|negotiate|token|api-?key)\s{1,4}(?=\S{0,60}(?:\d|(?-i:[a-z][A-Z])))",
+        r"(?<![/\w])(?:bearer|basic|negotiate|token|api-?key)\s{1,4}(?=\S{0,60}(?:\d|(?-i:[a-z][A-Z])))",
         r"[\w.~+/-]{4,}={0,2}",
     ),
     # Keys and values; XML elements; options.
@@ -87,7 +88,8 @@ _FORMS = (
     (
         rf"""(?:(?<![\w-])--?[\w-]{{0,30}}{_KEY}(?:["'],)?[ ]
         |\b(?:(?:login|mysql|mariadb|sshpass|mongo)[^\n]{{0,200}}?[\s"'](?-i:-p)
-          |redis-cli\b[^\n]{{0,200}}?[\s"']-a|curl\b[^\n]{{0,200}}?[\s"'](?:-u|--user))(?:["'],)?)
+          |redis-cli\b[^\n]{{0,200}}?[\s"']-a)(?:["'],)?
+        |(?<![\w-])(?:-u|--user)["',=\s]{{1,4}}[^\s:'"]{{1,60}}:(?!\d{{1,5}}\b))
         [ ]{{0,4}}(?!["']?-){_OPEN}""",
         _VALUE,
     ),
@@ -108,14 +110,24 @@ _FORMS = (
     ),
     (r"(?:%2F%2F[^\s%&:@/]{0,64}(?:%3A|:)|:thin:[^\s/]{1,60}/)", r"[^\s&]{1,256}?(?=%40|@)"),
     # Where a URL's password was taken to end at its first "@", drivers call the rest the host.
-    (r"""\b(?:host|name|server\ (?:on|at)|connecting\ to)\s["']?""", r"""[^'"\n]{1,256}(?=@)"""),
-    (r"Port\ could\ not\ be\ cast\ to\ integer\ value\ as\s.", r"""[^\n]{1,256}(?=['"])"""),
+    (
+        r"""\b(?:host|name|server\ (?:on|at)|connecting\ to|found\ for|URL)\s["']?""",
+        r"""[^'"\n]{1,256}(?=@)""",
+    ),
+    (
+        r"""(?:Port\ could\ not\ be\ cast\ to\ integer\ value\ as|Invalid\ port:
+        |missing\ "="\ after)\s.""",
+        r"""[^\n]{1,256}(?=['"])""",
+    ),
+    # Parts of statements, and values, in messages of PostgreSQL and MySQL.
+    (
+        r"^LINE\ \d+:\ |Key\ \([^\n]{1,99}?\)=\(|Failing\ row\ contains\ \(|Duplicate\ entry\ '",
+        r"(?:[^\n]{1,400}(?=\)(?:\.$|\ already|\ is\ |\ conflicts)|'\ for\ key)|[^\n]+)",
+    ),
     (r"with\ args\ beginning\ with:\s", r".+"),  # an old Redis repeats what it does not know
 )
-_PATTERNS = tuple(
-    re.compile(f"({before}){credential}", re.IGNORECASE | re.VERBOSE | re.DOTALL)
-    for before, credential in _FORMS
-)
+_FLAGS = re.IGNORECASE | re.VERBOSE | re.DOTALL | re.MULTILINE
+_PATTERNS = tuple(re.compile(f"({before}){credential}", _FLAGS) for before, credential in _FORMS)
 _URL = re.compile(r"(:?(?:\\?/){2,4}|:/)")
 _USER = re.compile(r"([^\s/?#:@'\"<>\[\]]*)([:@])")
 _PLAIN_USER = re.compile(r"[a-z_-]{0,16}")  # such as "git" in ssh://git@host
