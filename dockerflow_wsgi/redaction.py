@@ -115,9 +115,9 @@ _FORMS = (
         r"""[^'"\n]{1,256}(?=@)""",
     ),
     (
-        r"""(?:Port\ could\ not\ be\ cast\ to\ integer\ value\ as|Invalid\ port:
-        |missing\ "="\ after)\s.""",
-        r"""[^\n]{1,256}(?=['"])""",
+        rf"""(?:Port\ could\ not\ be\ cast\ to\ integer\ value\ as|Invalid\ port:
+        |missing\ "="\ after)\s{_OPEN}""",
+        _VALUE,
     ),
     # Parts of statements, and values, in messages of PostgreSQL and MySQL.
     (

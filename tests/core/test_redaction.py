@@ -596,6 +596,10 @@ EXACT = [
     ),
     ("tool --token x --verbose", "tool --token *** --verbose"),
     ("DETAIL:  Key (mail)=(a@b.c) already exists.", "DETAIL:  Key (mail)=(***) already exists."),
+    (
+        "Port could not be cast to integer value as 'x' (f('y'))",
+        "Port could not be cast to integer value as '***' (f('y'))",
+    ),
     ("Duplicate entry 'x' for key 'users.mail'", "Duplicate entry '***' for key 'users.mail'"),
     ("syntax error\nLINE 1: SELECT 'x\n     ^", "syntax error\nLINE 1: ***\n     ^"),
     (
