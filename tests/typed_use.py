@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -16,6 +17,13 @@ from dockerflow_wsgi import (
     get_request_id,
     request_id_context,
     serve_in_background,
+)
+from dockerflow_wsgi.django import (
+    check_caches,
+    check_databases,
+    check_migrations,
+    check_system,
+    connections_closed,
 )
 from dockerflow_wsgi.flask import Dockerflow, HeartbeatFailure
 from dockerflow_wsgi.flask import checks as flask_checks
@@ -114,6 +122,17 @@ def work(request_id: str | None) -> int:
     """Run a background job, with the ID of the request that enqueued it."""
     with request_id_context(request_id) as current:
         return len(current)
+
+
+def wrap_django() -> DockerflowMiddleware:
+    """Wrap a Django app, with every check for Django."""
+    wrapped = DockerflowMiddleware(app, check_context=connections_closed)
+    wrapped.check(check_databases)
+    wrapped.check(check_migrations)
+    wrapped.check(partial(check_migrations, database="archive"), name="archive_migrations")
+    wrapped.check(check_caches)
+    wrapped.check(partial(check_system, deploy=True), name="system")
+    return wrapped
 
 
 class Client:

@@ -113,6 +113,17 @@ def try_flask():
     assert response.json["status"] == "ok", response.text
 
 
+def try_django():
+    """Look for a database in a project without one."""
+    from django.conf import settings
+
+    from dockerflow_wsgi.django import check_databases
+
+    settings.configure()
+    (message,) = check_databases()
+    assert message.id == checks.ERROR_DB_API_EXCEPTION, message
+
+
 class NoService:
     """Stands for an object of a package that is not installed."""
 
@@ -132,24 +143,32 @@ def without_flask():
     import dockerflow_wsgi.flask  # noqa: F401
 
 
+def without_django():
+    """Import the checks."""
+    import dockerflow_wsgi.django  # noqa: F401
+
+
 BROUGHT = {
     "": [],
     "redis": ["redis"],
     "sqlalchemy": ["sqlalchemy"],
     "alembic": ["alembic", "sqlalchemy"],
     "flask": ["flask"],
-    "all": ["alembic", "flask", "redis", "sqlalchemy"],
+    "django": ["django"],
+    "all": ["alembic", "django", "flask", "redis", "sqlalchemy"],
 }
 WITH = {
     "redis": try_redis,
     "sqlalchemy": try_sqlalchemy,
     "alembic": try_alembic,
     "flask": try_flask,
+    "django": try_django,
 }
 WITHOUT = {  # nothing for Redis: its check asks whatever client it is given
     "sqlalchemy": without_sqlalchemy,
     "alembic": without_alembic,
     "flask": without_flask,
+    "django": without_django,
 }
 
 

@@ -12,7 +12,7 @@ from dockerflow_wsgi import checks
 from dockerflow_wsgi.errors import require_extra
 
 OF_SQLALCHEMY_1_4 = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
-OPTIONAL = ["alembic", "blinker", "flask", "flask_sqlalchemy", "redis", "sqlalchemy"]
+OPTIONAL = ["alembic", "blinker", "django", "flask", "flask_sqlalchemy", "redis", "sqlalchemy"]
 
 
 def test_the_face_has_the_contracts_names():
@@ -74,6 +74,7 @@ print(sorted(sys.modules.keys() & set(%r)))
         ("checks.check_migrations_applied(object())", "alembic", "sqlalchemy"),
         ("__import__('dockerflow_wsgi.flask')", "flask", "flask"),
         ("__import__('dockerflow_wsgi.flask')", "flask", "blinker"),
+        ("__import__('dockerflow_wsgi.django')", "django", "django"),
     ],
 )
 def test_a_missing_package_is_an_error_with_the_extra_to_install(call, name, missing):

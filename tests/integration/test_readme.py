@@ -8,7 +8,9 @@ import logging
 import re
 import shlex
 import sqlite3
+import sys
 import urllib.parse
+import urllib.request
 
 import pytest
 from programs import run
@@ -20,9 +22,9 @@ from dockerflow_wsgi import DockerflowMiddleware, get_request_id
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
+def blocks(language, text=README):
     """Return the code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def normal(text):
@@ -98,7 +100,7 @@ def test_the_code_runs(redis_url, monkeypatch):
         namespace = {"client": client, "ping_search_engine": ping_search_engine}
         try:
             first, version, checks, request_id, *others = blocks("python")
-            summary, logged, queued, sentry, flask_app, worker = others
+            summary, logged, queued, sentry, flask_app, *_django, worker = others
             exec(first, namespace)
             assert type(root.handlers[-1]).__name__ == "MozlogHandler"
             exec(version, namespace)
@@ -124,6 +126,71 @@ def test_the_code_runs(redis_url, monkeypatch):
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)
+
+
+DJANGO_LOGGING = """
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stdout": {"class": "dockerflow_wsgi.logging.MozlogHandler"}},
+    "root": {"handlers": ["stdout"], "level": "INFO"},
+    "loggers": {"django": {"handlers": []}},
+}
+"""
+
+
+@pytest.fixture
+def django_project(tmp_path):
+    """Start a Django project, and add the blocks of README's section to it."""
+    section = README.partition("\n## Django\n")[2].partition("\n## ")[0]
+    wsgi, middleware, test = blocks("python", section)
+    run(f"django-admin startproject mysite {tmp_path}", check=True)
+    package = tmp_path / "mysite"
+    (package / "wsgi.py").write_text(wsgi)
+    (package / "middleware.py").write_text(middleware)
+    (tmp_path / "tests.py").write_text(test)
+    with (package / "settings.py").open("a") as settings:
+        settings.write("MIDDLEWARE.append('mysite.middleware.log_user')\n")
+        settings.write("DEBUG = False\nALLOWED_HOSTS = ['localhost', '127.0.0.1']\n")
+    return tmp_path
+
+
+def test_the_django_blocks_make_a_project_that_passes_its_tests(django_project):
+    """A new project with README's ``wsgi.py`` and middleware passes README's tests."""
+    done = run([sys.executable, "manage.py", "test"], cwd=django_project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ran 2 tests" in done.stderr
+
+
+def test_the_django_blocks_are_served_and_log_the_user(django_project):
+    """A login in Django's admin is in the summary; a missing migration is in the heartbeat."""
+    manage = [sys.executable, "manage.py"]
+    with (django_project / "mysite" / "settings.py").open("a") as settings:
+        settings.write(DJANGO_LOGGING)
+    with gunicorn_server("mysite.wsgi", cwd=django_project) as server:
+        before = server.get("/__heartbeat__").json()["checks"]
+        run([*manage, "migrate"], cwd=django_project, check=True)
+        create = [*manage, "createsuperuser", "--noinput", "--username=ada", "--email=a@x.test"]
+        run(create, cwd=django_project, check=True, DJANGO_SUPERUSER_PASSWORD="secret")
+        after = server.get("/__heartbeat__").json()
+        log_in(f"http://127.0.0.1:{server.port}/admin/login/")
+        server.stop()
+        *_, login, _page = server.logged("request.summary")
+    assert (before["check_databases"], before["check_migrations"]) == ("error", "info")
+    assert (after["checks"]["check_databases"], after["checks"]["check_migrations"]) == ("ok", "ok")
+    assert "security.W004" in after["details"]["system"]["messages"]
+    assert (login["code"], login["uid"]) == (302, "1")
+
+
+def log_in(url):
+    """Log in to Django's admin, as a browser does."""
+    cookies = urllib.request.HTTPCookieProcessor()
+    opener = urllib.request.build_opener(cookies)
+    page = opener.open(url, timeout=TIMEOUT_S).read().decode()
+    token = re.search('csrfmiddlewaretoken" value="([^"]+)"', page)[1]
+    form = {"csrfmiddlewaretoken": token, "username": "ada", "password": "secret"}
+    data = urllib.parse.urlencode({**form, "next": "/admin/"}).encode()
+    opener.open(url, data, timeout=TIMEOUT_S).close()
 
 
 def test_the_doctors_screen_is_the_real_one(quickstart_database, monkeypatch):
