@@ -1,6 +1,7 @@
 """A Django app in one file that complies with Dockerflow.
 
-    pip install . django gunicorn
+    pip install '.[django]' gunicorn
+    python -m examples.django_app migrate
     gunicorn examples.django_app:application
 
 The database is an SQLite file beside this one; the environment variable SQLITE_FILE names another
@@ -8,16 +9,23 @@ file, and ALLOWED_HOSTS the hosts that Django answers for, separated by commas.
 """
 
 import os
-from contextlib import closing
+import sys
 from pathlib import Path
 
 from django.conf import settings
+from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
-from django.db import DatabaseError, connection
 from django.http import JsonResponse
 from django.urls import path
 
-from dockerflow_wsgi import DockerflowMiddleware, checks, get_request_id
+from dockerflow_wsgi import DockerflowMiddleware, get_request_id
+from dockerflow_wsgi.django import (
+    check_caches,
+    check_databases,
+    check_migrations,
+    check_system,
+    connections_closed,
+)
 
 HERE = Path(__file__).parent
 
@@ -29,6 +37,7 @@ settings.configure(
             "NAME": os.environ.get("SQLITE_FILE") or HERE / "django.sqlite3",
         },
     },
+    INSTALLED_APPS=["django.contrib.sessions"],
     LOGGING={
         "version": 1,
         "disable_existing_loggers": False,
@@ -52,33 +61,31 @@ settings.configure(
     },
     MIDDLEWARE=[
         "django.middleware.security.SecurityMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
         "django.middleware.common.CommonMiddleware",
     ],
     ROOT_URLCONF=__name__,
+    SECRET_KEY=os.environ.get("SECRET_KEY", "not-for-production"),
 )
 
 
-def clock(request):
-    """Tell what time the database says it is."""
-    request.environ["dockerflow.summary"]["context"] = "clock"
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CURRENT_TIMESTAMP")
-        (now,) = cursor.fetchone()
-    return JsonResponse({"now": now, "request_id": get_request_id()})
+def visits(request):
+    """Count the visits of a session, which is stored in the database."""
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    request.environ["dockerflow.summary"]["context"] = "visits"
+    return JsonResponse({"visits": request.session["visits"], "request_id": get_request_id()})
 
 
-urlpatterns = [path("", clock)]
+urlpatterns = [path("", visits)]
 
 # The endpoints are answered before Django: for any Host, without a session or a redirect.
-application = dockerflow = DockerflowMiddleware(get_wsgi_application(), version_path=HERE)
+application = dockerflow = DockerflowMiddleware(
+    get_wsgi_application(), check_context=connections_closed, version_path=HERE
+)
+dockerflow.check(check_databases)
+dockerflow.check(check_migrations)
+dockerflow.check(check_caches)
+dockerflow.check(check_system)
 
-
-@dockerflow.check
-def database_answers():
-    """Ask the database, on a connection of this check's own: Django has one for each thread."""
-    try:
-        with closing(connection), connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError as error:
-        return [checks.Error(str(error), id="django_app.E001", hint="Is SQLITE_FILE right?")]
-    return []
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)

@@ -1,19 +1,34 @@
-"""The Django example, served with its documented command."""
+"""The Django example, served with its documented commands."""
 
 from __future__ import annotations
+
+import ast
+import re
 
 import psutil
 import pytest
 from commands import documented, served
+from programs import run
+from servers import EXAMPLES
+
+CHECKS = ["check_databases", "check_migrations", "check_caches", "check_system"]
 
 
 @pytest.fixture
-def django_app(tmp_path):
-    """Serve the example, with a database in a directory of its own."""
+def file(tmp_path):
+    """Make a directory for the database, and return the file's path."""
     (tmp_path / "data").mkdir()
-    file = str(tmp_path / "data" / "django.sqlite3")
+    return tmp_path / "data" / "django.sqlite3"
+
+
+@pytest.fixture
+def django_app(file):
+    """Migrate and serve the example, with a database in a directory of its own."""
+    docstring = ast.get_docstring(ast.parse((EXAMPLES / "django_app.py").read_text()))
+    (migrate,) = re.findall(r"^    (python .+)$", docstring, re.MULTILINE)
+    run(migrate, check=True, SQLITE_FILE=str(file))
     (command,) = documented("django_app.py")
-    with served(command, SQLITE_FILE=file) as example:
+    with served(command, SQLITE_FILE=str(file)) as example:
         yield example
 
 
@@ -24,48 +39,61 @@ def test_the_endpoints_answer_for_any_host(django_app):
         for path in ("/__lbheartbeat__", "/__heartbeat__", "/__version__")
     }
     assert [probe.status for probe in probes.values()] == [200, 200, 200]
-    assert probes["/__heartbeat__"].json()["checks"] == {"database_answers": "ok"}
+    assert probes["/__heartbeat__"].json()["checks"] == dict.fromkeys(CHECKS, "ok")
     assert probes["/__version__"].json()["version"] == "2026.11.0"
     assert django_app.get("/", Host="10.1.2.3:8000").status == 400
 
 
 def test_a_page_has_one_summary_in_mozlog(django_app):
-    """What the view adds is in it, and the request's ID is that of the page."""
+    """The summary has the fields of the view, and the ID of the page."""
     page = django_app.get("/", Host="localhost")
     django_app.stop()
     (summary,) = django_app.logged("request.summary")
     assert page.status == 200
-    assert page.json()["now"].startswith("2")
+    assert page.json()["visits"] == 1
     assert summary["rid"] == page.json()["request_id"]
-    assert (summary["context"], summary["code"]) == ("clock", 200)
+    assert (summary["context"], summary["code"]) == ("visits", 200)
 
 
-def test_a_broken_database_fails_the_heartbeat(django_app, tmp_path):
-    """The check says why; the page is Django's own 500, and its traceback has the request's ID."""
-    assert django_app.get("/__heartbeat__").status == 200
-    (tmp_path / "data").rename(tmp_path / "gone")
+def test_a_broken_database_fails_the_heartbeat(django_app, file):
+    """The checks name the reason; the page is Django's own 500, logged with the request's ID."""
+    file.rename(file.with_suffix(".gone"))
 
     heartbeat = django_app.get("/__heartbeat__")
     assert heartbeat.status == 500
-    (check,) = heartbeat.json()["details"].values()
-    assert check["messages"] == {"django_app.E001": "unable to open database file"}
+    assert heartbeat.json()["checks"]["check_migrations"] == "info"
+    assert heartbeat.json()["details"]["check_databases"]["messages"] == {
+        "dockerflow.health.E008": "Database 'default': there is no SQLite file 'django.sqlite3'"
+    }
+    assert not file.exists()
 
     page = django_app.get("/", **{"Host": "localhost", "X-Request-ID": "broken"})
     assert page.status == 500
     assert django_app.get("/__lbheartbeat__").status == 200
 
-    (tmp_path / "gone").rename(tmp_path / "data")
+    file.with_suffix(".gone").rename(file)
     assert django_app.get("/__heartbeat__").status == 200
     django_app.stop()
-    (told,) = django_app.logged("django.request")
-    assert told["rid"] == "broken"
-    assert told["error"].startswith("OperationalError")
+    (record,) = django_app.logged("django.request")
+    assert record["rid"] == "broken"
+    assert record["error"].startswith("OperationalError")
 
 
-def test_the_check_leaves_no_connection_open(django_app, tmp_path):
-    """The thread that ran it keeps nothing of Django's."""
+def test_unapplied_migrations_fail_the_heartbeat(django_app, file):
+    """An empty database lacks the migrations of the sessions."""
+    file.write_bytes(b"")
+    details = django_app.get("/__heartbeat__").json()["details"]
+    assert details["check_migrations"]["messages"] == {
+        "dockerflow.health.W001": (
+            "Unapplied migrations in database 'default': sessions.0001_initial"
+        )
+    }
+
+
+def test_the_checks_leave_no_connection_open(django_app, file):
+    """The worker does not keep the database open after a heartbeat."""
     assert django_app.get("/__heartbeat__").status == 200
     (worker,) = psutil.Process(django_app.process.pid).children()
-    opened = [file.path for file in worker.open_files()]
+    opened = [opened.path for opened in worker.open_files()]
     assert opened
-    assert str(tmp_path / "data" / "django.sqlite3") not in opened
+    assert str(file) not in opened
