@@ -31,7 +31,7 @@ from .checks import (
     Warning,  # noqa: A004 - the published name
 )
 from .errors import require_extra
-from .masking import describe
+from .redaction import format_error
 
 with require_extra("django"):
     from django.conf import settings
@@ -86,7 +86,7 @@ def check_migrations(*, database: str = DEFAULT_DB_ALIAS) -> list[CheckMessage]:
         executor = MigrationExecutor(_connection(database))
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except (DatabaseError, ImproperlyConfigured) as error:
-        text = f"Cannot query the migrations of database {database!r}: {describe(error)}"
+        text = f"Cannot query the migrations of database {database!r}: {format_error(error)}"
         return [Info(text, id=INFO_CANT_CHECK_MIGRATIONS)]
     if not plan:
         return []
@@ -130,7 +130,7 @@ def _query(alias: str) -> list[CheckMessage]:
         with connection.cursor() as cursor:
             cursor.execute(_QUERIES.get(connection.vendor, "SELECT 1"))
     except (DatabaseError, ImproperlyConfigured) as error:
-        return [Error(f"Database {alias!r}: {describe(error)}", id=ERROR_DB_API_EXCEPTION)]
+        return [Error(f"Database {alias!r}: {format_error(error)}", id=ERROR_DB_API_EXCEPTION)]
     return []
 
 
@@ -151,7 +151,7 @@ def _use(alias: str) -> list[CheckMessage]:
         if isinstance(cache, DummyCache) or _can_store(cache):
             return []
     except Exception as error:  # noqa: BLE001 - each backend has exceptions of its own
-        return [Error(f"Cache {alias!r}: {type(error).__name__}: {describe(error)}")]
+        return [Error(f"Cache {alias!r}: {type(error).__name__}: {format_error(error)}")]
     return [Error(f"Cache {alias!r} does not return the value that was set")]
 
 
