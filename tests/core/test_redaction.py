@@ -636,7 +636,7 @@ def test_a_long_text_takes_little_time(fragment):
     """A long text takes seconds at most; `tests/integration` shows that time is linear."""
     started_s = time.process_time()
     redact((fragment * 20_000)[:20_000])
-    assert time.process_time() - started_s < 2
+    assert time.process_time() - started_s < 10
 
 
 class TestTruncate:
