@@ -5,6 +5,7 @@ Their paths, methods and statuses are those of the Dockerflow README.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from contextlib import nullcontext, suppress
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, NoReturn
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from .checks.page import render_page
 from .checks.runner import CheckRunner
 from .errors import VersionError, call_safely, log_exception
 from .serialization import to_json_bytes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from .checks import CheckRegistry, HeartbeatReport
-    from .checks.outcome import CheckContext
+    from .checks.run import CheckContext
     from .settings import DetailsPolicy, Settings
     from .version import VersionCallback
 
@@ -162,6 +162,14 @@ class VersionEndpoint(Endpoint):
         version = call_version_callback(self.callback, self.file.directory())
         return None if version is None else version_to_json(version)
 
+    def version(self) -> str | None:
+        """Return the ``version`` of the version object; ``None`` if it cannot be had."""
+        try:
+            version = json.loads(self._body() or "{}").get("version")
+        except (VersionError, AttributeError):
+            return None
+        return None if version is None else str(version)
+
     def _not_found(self) -> Response:
         if self.callback is not None:
             return error_response(404, "the version callback returned None: there is no version")
@@ -182,17 +190,24 @@ class HeartbeatEndpoint(Endpoint):
         runner: Runs the checks.
         failed_status_code: The status of a failed heartbeat.
         details: Who gets the messages of the checks; see `settings.Settings`.
+        version: The endpoint whose version the HTML page shows, if there is one.
 
     Attributes:
         runner: Runs the checks.
     """
 
     def __init__(
-        self, runner: CheckRunner, *, failed_status_code: int, details: DetailsPolicy
+        self,
+        runner: CheckRunner,
+        *,
+        failed_status_code: int,
+        details: DetailsPolicy,
+        version: VersionEndpoint,
     ) -> None:
         self.runner = runner
         self._failed_status_code = failed_status_code
         self._details = details
+        self._version_endpoint = version
 
     def respond(self, environ: WSGIEnvironment) -> Response:
         """Run the checks, and return the report; a browser gets an HTML page."""
@@ -201,7 +216,9 @@ class HeartbeatEndpoint(Endpoint):
         with_details = self._shows_details(environ)
         vary = [("Vary", "Accept")]
         if _prefers_html(environ.get("HTTP_ACCEPT", "")):
-            page = render_page(report, with_details=with_details)
+            page = report.to_html(
+                code, version=self._version_endpoint.version(), with_details=with_details
+            )
             body = page.encode("utf-8", "backslashreplace")
             return Response(code, body, [*vary, _STYLE_ONLY], f"{HTML}; charset=utf-8")
         return Response(code, to_json_bytes(report.to_dict(with_details=with_details)), vary)
@@ -231,6 +248,7 @@ def make_endpoints(
     *,
     on_heartbeat: Callable[[HeartbeatReport], object] | None,
     check_context: CheckContext | None,
+    version: VersionEndpoint,
 ) -> dict[str, Endpoint]:
     """Make the endpoints of a middleware, without ``/__version__``.
 
@@ -252,6 +270,7 @@ def make_endpoints(
             runner,
             failed_status_code=settings.heartbeat_failed_status_code,
             details=settings.heartbeat_details,
+            version=version,
         ),
     }
     if settings.error_endpoint:

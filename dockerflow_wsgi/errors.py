@@ -40,6 +40,10 @@ class ListenError(DockerflowError, OSError):
     """The endpoints cannot be served at an address; the text has the reason and the remedy."""
 
 
+class NoThreadError(DockerflowError, RuntimeError):
+    """The process can start no more threads."""
+
+
 class TargetError(DockerflowError, ValueError):
     """``MODULE:NAME`` does not name an object that can be used.
 

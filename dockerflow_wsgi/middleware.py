@@ -16,7 +16,7 @@ from .checks import (
     check_migrations_applied,
     check_redis_connected,
 )
-from .checks.registry import RegistersChecks
+from .checks.registry import ChecksMixin
 from .endpoints import VERSION_PATH, VersionEndpoint, make_endpoints
 from .errors import ConfigurationError
 from .find_middleware import find_middleware
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .checks import HeartbeatReport
-    from .checks.outcome import CheckContext
+    from .checks.run import CheckContext
     from .endpoints import Endpoint
     from .settings import SettingKeywords
     from .summary import SummaryExtra
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 LOGGERS = ("request.summary", "dockerflow_wsgi", "dockerflow_wsgi.checks")
 
 
-class DockerflowMiddleware(RegistersChecks):
+class DockerflowMiddleware(ChecksMixin):
     """Answers Dockerflow's endpoints before a WSGI app, and logs every request.
 
     ``/__version__``, ``/__heartbeat__`` and ``/__lbheartbeat__`` are answered before the app, so
@@ -126,7 +126,11 @@ class DockerflowMiddleware(RegistersChecks):
         self.endpoints = {
             VERSION_PATH: self.version_endpoint,
             **make_endpoints(
-                self.settings, self.registry, on_heartbeat=on_heartbeat, check_context=check_context
+                self.settings,
+                self.registry,
+                on_heartbeat=on_heartbeat,
+                check_context=check_context,
+                version=self.version_endpoint,
             ),
         }
         self._endpoints_by_path = {

@@ -7,6 +7,7 @@ any text: repetitions are bounded, or nothing that could fail follows them.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 MASK = "***"
 MAX_LENGTH = 4000
@@ -127,7 +128,6 @@ _FORMS = (
     (r"with\ args\ beginning\ with:\s", r".+"),  # an old Redis repeats what it does not know
 )
 _FLAGS = re.IGNORECASE | re.VERBOSE | re.DOTALL | re.MULTILINE
-_PATTERNS = tuple(re.compile(f"({before}){credential}", _FLAGS) for before, credential in _FORMS)
 _URL = re.compile(r"(:?(?:\\?/){2,4}|:/)")
 _USER = re.compile(r"([^\s/?#:@'\"<>\[\]]*)([:@])")
 _PLAIN_USER = re.compile(r"[a-z_-]{0,16}")  # such as "git" in ssh://git@host
@@ -162,7 +162,7 @@ def redact(text: str) -> str:
     for index in range(2, len(parts), 2):
         parts[index] = _redact_user_info(parts[index - 2], parts[index - 1], parts[index])
     text = _SQL.sub("", "".join(parts))
-    for pattern in _PATTERNS:
+    for pattern in _patterns():
         text = pattern.sub(rf"\g<1>{MASK}", text)
     return text
 
@@ -187,9 +187,11 @@ def truncate(text: str) -> str:
     """
     if len(text) <= MAX_LENGTH:
         return text
-    url, *spaces = (text.rfind(mark, MAX_LENGTH - 1000, MAX_LENGTH) for mark in ("//", " ", "\n"))
+    note = f"... ({len(text)} characters)"
+    last = MAX_LENGTH - len(note)
+    url, *spaces = (text.rfind(mark, last - 1000, last) for mark in ("//", " ", "\n"))
     end = max(spaces) if url < 0 else url
-    return f"{text[: MAX_LENGTH if end < 0 else end]}... ({len(text)} characters)"
+    return text[: last if end < 0 else end] + note
 
 
 def safe_str(value: object) -> str:
@@ -198,6 +200,12 @@ def safe_str(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - the object is the user's
         return f"<{type(value).__name__} that cannot be shown>"
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    """Compile the patterns when they are first needed: this takes longer than importing the package."""
+    return tuple(re.compile(f"({before}){credential}", _FLAGS) for before, credential in _FORMS)
 
 
 def _redact_user_info(scheme: str, slashes: str, rest: str) -> str:

@@ -1,7 +1,10 @@
 """Checks: their messages, their registry, and the built-in ones."""
 
 from .database import check_database_connected
-from .ids import (
+from .messages import (
+    CRITICAL,
+    DEBUG,
+    ERROR,
     ERROR_CANNOT_CONNECT_REDIS,
     ERROR_CHECK_RAISED,
     ERROR_CHECK_RETURNED_NO_MESSAGE,
@@ -11,17 +14,12 @@ from .ids import (
     ERROR_REDIS_PING_FAILED,
     ERROR_SQLALCHEMY_EXCEPTION,
     ERROR_UNUSABLE_MIGRATIONS,
-    INFO_CANT_CHECK_MIGRATIONS,
-    WARNING_UNAPPLIED_MIGRATION,
-    WARNING_UNKNOWN_REVISION,
-)
-from .messages import (
-    CRITICAL,
-    DEBUG,
-    ERROR,
     INFO,
+    INFO_CANT_CHECK_MIGRATIONS,
+    INFO_UNKNOWN_REVISION,
     STATUSES,
     WARNING,
+    WARNING_UNAPPLIED_MIGRATION,
     CheckMessage,
     Critical,
     Debug,
@@ -50,10 +48,10 @@ __all__ = [
     "ERROR_UNUSABLE_MIGRATIONS",
     "INFO",
     "INFO_CANT_CHECK_MIGRATIONS",
+    "INFO_UNKNOWN_REVISION",
     "STATUSES",
     "WARNING",
     "WARNING_UNAPPLIED_MIGRATION",
-    "WARNING_UNKNOWN_REVISION",
     "CheckMessage",
     "CheckRegistry",
     "CheckResult",

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import require_extra
 from ..redaction import format_error
-from .ids import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION
-from .messages import CheckMessage, Error
+from .messages import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION, CheckMessage, Error
 from .pool import has_room, own_connections
 
 if TYPE_CHECKING:

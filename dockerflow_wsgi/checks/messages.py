@@ -1,4 +1,7 @@
-"""The levels of check messages, and the messages themselves."""
+"""Check messages: their levels, their classes, and the IDs of the messages of this package.
+
+IDs that python-dockerflow has too have the same meaning, so silenced IDs and alerts carry over.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,22 @@ STATUSES = {
     CRITICAL: "critical",
 }
 
+# Messages about a check, from the runner.
+ERROR_CHECK_RAISED = "dockerflow.checks.E001"
+ERROR_CHECK_TIMED_OUT = "dockerflow.checks.E002"
+ERROR_CHECK_RETURNED_NO_MESSAGE = "dockerflow.checks.E003"
+
+# Messages of the built-in checks.
+INFO_CANT_CHECK_MIGRATIONS = "dockerflow.health.I001"
+INFO_UNKNOWN_REVISION = "dockerflow.health.I002"
+WARNING_UNAPPLIED_MIGRATION = "dockerflow.health.W001"
+ERROR_CANNOT_CONNECT_REDIS = "dockerflow.health.E004"
+ERROR_REDIS_PING_FAILED = "dockerflow.health.E007"
+ERROR_DB_API_EXCEPTION = "dockerflow.health.E008"
+ERROR_SQLALCHEMY_EXCEPTION = "dockerflow.health.E009"
+ERROR_REDIS_EXCEPTION = "dockerflow.health.E010"
+ERROR_UNUSABLE_MIGRATIONS = "dockerflow.health.E011"
+
 
 def level_to_text(level: int) -> str:
     """Return the status text of a level.
@@ -37,16 +56,16 @@ def level_to_text(level: int) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CheckMessage:
-    """One finding of a check.
+    """A finding of a check.
 
     Use the subclasses `Debug`, `Info`, `Warning`, `Error` and `Critical`.
 
     Args:
-        msg: What was found, for people.
-        level: How bad it is; by default the level of the class (`ERROR` for this one).
+        msg: What the check found.
+        level: The severity; by default the level of the class (`ERROR` for this one).
         hint: What to do about it.
-        obj: What it is about.
-        id: An identifier such as ``acme.health.E001``, by which the message is reported and
+        obj: The object that the message is about.
+        id: An identifier such as ``acme.health.E001``, under which the message is reported and
             can be silenced; by default the name of the check.
     """
 
@@ -75,13 +94,10 @@ class CheckMessage:
         )
 
     def is_serious(self, level: int = ERROR) -> bool:
-        """Tell whether the message is as bad as a level, or worse.
+        """Return whether the message has a level, or a higher one.
 
         Args:
             level: The level to compare with.
-
-        Returns:
-            Whether this message's level is at least that.
         """
         return self.level >= level
 
@@ -95,7 +111,7 @@ class Debug(CheckMessage):
 
 
 class Info(CheckMessage):
-    """A message of level 20: worth knowing, nothing to do."""
+    """A message of level 20: nothing to do."""
 
     __slots__ = ()
 
@@ -103,7 +119,7 @@ class Info(CheckMessage):
 
 
 class Warning(CheckMessage):  # noqa: A001 - the published name
-    """A message of level 30: something to look at soon."""
+    """A message of level 30: something needs attention soon."""
 
     __slots__ = ()
 

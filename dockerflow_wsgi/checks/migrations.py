@@ -9,13 +9,16 @@ from weakref import WeakKeyDictionary
 from ..errors import require_extra
 from ..redaction import format_error
 from .database import engine_of
-from .ids import (
+from .messages import (
     ERROR_UNUSABLE_MIGRATIONS,
     INFO_CANT_CHECK_MIGRATIONS,
+    INFO_UNKNOWN_REVISION,
     WARNING_UNAPPLIED_MIGRATION,
-    WARNING_UNKNOWN_REVISION,
+    CheckMessage,
+    Error,
+    Info,
+    Warning,
 )
-from .messages import CheckMessage, Error, Info, Warning
 from .pool import has_room
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
 
     Returns:
         An info ``dockerflow.health.I001`` if the database cannot be asked, a warning
-        ``W001`` if it lacks migrations, a warning ``W002`` if it is at a revision that the
+        ``W001`` if it lacks migrations, ``I002`` if it is at a revision that the
         scripts do not have, an error ``E011`` if the scripts or the config are unusable;
         nothing if the database is up to date.
 
@@ -152,7 +155,7 @@ def _compare(scripts: _Scripts, applied: frozenset[str]) -> list[CheckMessage]:
     unknown = applied - scripts.revisions
     if unknown:
         text = f"The database is at a revision that the code does not have: {_listed(unknown)}"
-        return [Warning(text, id=WARNING_UNKNOWN_REVISION)]
+        return [Info(text, id=INFO_UNKNOWN_REVISION)]
     pending = scripts.heads - applied
     if pending:
         text = f"Unapplied migrations found: {_listed(pending)}"

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from ..redaction import format_error
-from .ids import ERROR_CANNOT_CONNECT_REDIS, ERROR_REDIS_EXCEPTION, ERROR_REDIS_PING_FAILED
-from .messages import CheckMessage, Error
+from .messages import (
+    ERROR_CANNOT_CONNECT_REDIS,
+    ERROR_REDIS_EXCEPTION,
+    ERROR_REDIS_PING_FAILED,
+    CheckMessage,
+    Error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection

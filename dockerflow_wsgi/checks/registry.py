@@ -1,70 +1,120 @@
-"""The registered checks."""
+"""`CheckRegistry`: the registered checks."""
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..redaction import redact
-from .run import Run
+from .run import CheckRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .outcome import CheckContext
+    from .run import CheckContext
 
-    Runs = dict[tuple[int, CheckContext], Run]
     CheckFunction = Callable[[], Any]
+
+logger = logging.getLogger("dockerflow_wsgi.checks")
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
+@dataclass(frozen=True, slots=True)
 class RegisteredCheck:
-    """A check in a registry, which runs at most once at a time in this process.
-
-    Args:
-        name: Its name in the registry.
-        function: What is called, without arguments.
-        runs: The runs of this name that are under way.
+    """A check in a registry. It runs at most once at a time in a process.
 
     Attributes:
-        name: Its name in the registry.
-        function: What is called.
+        name: The name in the registry.
+        function: The check.
+        runs: The runs that are not over. They are kept by process, because a fork copies a run,
+            but not its thread; and by context, because each app has its own.
     """
 
-    __slots__ = ("_runs", "function", "name")
+    name: str
+    function: CheckFunction
+    runs: dict[tuple[int, CheckContext], CheckRun]
 
-    def __init__(self, name: str, function: CheckFunction, runs: Runs) -> None:
-        self.name = name
-        self.function = function
-        # By process, for a fork copies the run, but not the thread that would end it.
-        # setdefault() and pop() are atomic: no lock that a fork could leave locked.
-        self._runs = runs
-
-    def run(self, context: CheckContext, deadline_s: float | None) -> tuple[Run, bool]:
-        """Join the run that is under way, or make a new one.
+    def run(self, context: CheckContext, deadline_s: float | None) -> CheckRun:
+        """Return the run that is not over, or a new one, which the caller starts.
 
         Args:
-            context: Makes the context manager that the check runs in; a run in another context
-                is another run.
-            deadline_s: How long the heartbeat waits, in seconds of the monotonic clock; ``None``
-                for as long as it takes.
-
-        Returns:
-            The run, which the caller has to start, and whether it is new.
+            context: Returns the context manager that the check runs in.
+            deadline_s: The deadline of a new run, in seconds of the monotonic clock; ``None``
+                for none.
         """
         key = (os.getpid(), context)
-        forget = partial(self._runs.pop, key, None)
-        new = Run(self.name, self.function, context, deadline_s, forget)
-        run = self._runs.setdefault(key, new)
-        return run, run is new
+        forget = partial(self.runs.pop, key, None)
+        new = CheckRun(self.name, self.function, context, deadline_s, forget)
+        return self.runs.setdefault(key, new)  # atomic: a lock could stay locked after a fork
 
 
-class CheckRegistry:
+class ChecksMixin:
+    """Methods that register checks in ``self.registry``."""
+
+    __slots__ = ()
+
+    registry: CheckRegistry
+
+    @overload
+    def check(self, func: F, name: str | None = None) -> F: ...
+
+    @overload
+    def check(self, func: None = None, name: str | None = None) -> Callable[[F], F]: ...
+
+    def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
+        """Register a check; usable as a decorator, with and without parentheses.
+
+        A function with the same module and qualified name as the registered one replaces it, so
+        that an application factory can be called twice.
+
+        Args:
+            func: The check: a function without arguments, plain or ``async``, that returns
+                messages (see `dockerflow_wsgi.checks.CheckMessage`) or ``None``.
+            name: The check's name; by default the function's name.
+
+        Returns:
+            The function.
+
+        Raises:
+            TypeError: ``func`` is not callable, or has no name and none was given.
+            ValueError: Another function is registered under the name.
+        """
+        if func is None:
+            return lambda function: self.check(function, name)
+        self.registry.add(func, name)
+        return func
+
+    def init_check(
+        self, check: Callable[..., Any], obj: object, name: str | None = None, **options: object
+    ) -> None:
+        """Register a check that takes an object.
+
+        Args:
+            check: A function with that argument, such as a built-in check.
+            obj: The argument, such as an engine or a client.
+            name: The check's name; by default the function's name.
+            **options: Keyword arguments for the function.
+
+        Raises:
+            TypeError: ``check`` is not callable, or has no name and none was given.
+            ValueError: Another function is registered under the name, or this one with another
+                object.
+        """
+        self.registry.add(partial(check, obj, **options), name or getattr(check, "__name__", None))
+
+
+class CheckRegistry(ChecksMixin):
     """A set of checks, in the order of their registration.
 
-    Each middleware has one of its own, unless one is shared by passing it to several.
+    Each middleware has its own registry, unless one is passed to several of them.
+
+    Attributes:
+        version: A number that grows whenever a check is registered, replaced or removed.
 
     Example:
         >>> registry = CheckRegistry()
@@ -75,64 +125,20 @@ class CheckRegistry:
         ['storage_reachable']
     """
 
-    __slots__ = ("_checks", "_runs", "version")
-
     def __init__(self) -> None:
         self._checks: dict[str, RegisteredCheck] = {}
-        self._runs: dict[str, Runs] = {}  # outlive their check: it may be registered again
-        self.version = 0  #: Grows whenever a check comes or goes.
-
-    @overload
-    def check(self, func: F, name: str | None = None) -> F: ...
-
-    @overload
-    def check(self, func: None = None, name: str | None = None) -> Callable[[F], F]: ...
-
-    def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
-        """Register a check; a decorator, with and without parentheses.
-
-        Args:
-            func: The check: a function without arguments, plain or ``async``, that returns
-                messages (see `dockerflow_wsgi.checks.CheckMessage`), none if all is well.
-            name: Its name; by default the function's.
-
-        Returns:
-            The function itself.
-
-        Raises:
-            TypeError: ``func`` cannot be called, or has no name and none was given.
-            ValueError: Another function has that name.
-        """
-        if func is None:
-            return lambda function: self.check(function, name)
-        self._add(func, name)
-        return func
-
-    def init_check(
-        self, check: Callable[..., Any], obj: object, name: str | None = None, **options: object
-    ) -> None:
-        """Register a check that needs to be called with an object.
-
-        Args:
-            check: A function of that object, such as the built-in checks.
-            obj: What it is called with, such as an engine or a client.
-            name: Its name; by default the function's.
-            **options: Keyword arguments for the function.
-
-        Raises:
-            TypeError: ``check`` cannot be called, or has no name and none was given.
-            ValueError: Another function has that name, or this one with another object.
-        """
-        self._add(partial(check, obj, **options), name or getattr(check, "__name__", None))
+        self._runs: dict[str, Any] = {}  # kept for checks that are registered again
+        self.version = 0
+        self.registry = self
 
     def remove(self, name: str) -> None:
-        """Take a check out; a run of it that is under way goes on.
+        """Remove a check. A run of it that is not over goes on.
 
         Args:
             name: The check's name.
 
         Raises:
-            KeyError: There is no such check.
+            KeyError: No check is registered under the name.
         """
         if self._checks.pop(name, None) is None:
             raise KeyError(f"no check is named {name!r}: the names are {', '.join(self.names)}")
@@ -155,16 +161,23 @@ class CheckRegistry:
     def __repr__(self) -> str:
         return f"<CheckRegistry: {', '.join(self.names) or 'no checks'}>"
 
-    def _add(self, function: CheckFunction, name: str | None) -> None:
+    def add(self, function: CheckFunction, name: str | None) -> None:
+        """Register a check; see `check`."""
         if not callable(function):
             raise TypeError(f"a check must be a function, not a {type(function).__name__}")
         name = name or getattr(function, "__name__", None)
         if not isinstance(name, str):
             kind = type(function).__name__
-            raise TypeError(f"a {kind} has no __name__ of its own: register it with name=...")
+            raise TypeError(f"a {kind} has no __name__: register it with name=...")
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            from . import event_loop  # noqa: F401 - it imports asyncio; see there
         new = RegisteredCheck(name, function, self._runs.setdefault(name, {}))
         registered = self._checks.setdefault(name, new)
         if registered is new:
+            self.version += 1
+        elif _is_same_definition(registered.function, function):
+            logger.info("The check %r is replaced: its definition was executed again", name)
+            self._checks[name] = new
             self.version += 1
         elif not _is_same(registered.function, function):
             text = f"a check named {name!r} is registered already, for {registered.function!r}: "
@@ -172,30 +185,12 @@ class CheckRegistry:
             raise ValueError(redact(text))
 
 
-class RegistersChecks:
-    """Registers checks with the registry that it has.
-
-    Attributes:
-        registry: The registry.
-    """
-
-    registry: CheckRegistry
-
-    @overload
-    def check(self, func: F, name: str | None = None) -> F: ...
-
-    @overload
-    def check(self, func: None = None, name: str | None = None) -> Callable[[F], F]: ...
-
-    def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
-        """Register a check, a decorator; see `CheckRegistry.check`."""
-        return self.registry.check(name=name) if func is None else self.registry.check(func, name)
-
-    def init_check(
-        self, check: Callable[..., Any], obj: object, name: str | None = None, **options: object
-    ) -> None:
-        """Register a check that is called with an object; see `CheckRegistry.init_check`."""
-        self.registry.init_check(check, obj, name, **options)
+def _is_same_definition(one: CheckFunction, other: CheckFunction) -> bool:
+    if one is other or not (inspect.isfunction(one) and inspect.isfunction(other)):
+        return False
+    if one.__name__ == "<lambda>":  # all lambdas of a module share one qualified name
+        return False
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _is_same(one: CheckFunction, other: CheckFunction) -> bool:

@@ -1,51 +1,53 @@
-"""What a heartbeat found."""
+"""`HeartbeatReport`: the results of a heartbeat, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from html import escape
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from .messages import level_to_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .messages import CheckMessage
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: The check's name.
-        messages: Its messages, without the silenced ones.
-        duration_s: How long it took, or has run so far, in seconds.
-        traceback: Of what it raised; ``None`` if it did not.
-        is_slow: Whether it was done in time, but only in the second half of its deadline; told
-            to the heartbeat that started it.
+        messages: The messages, without the silenced ones.
+        duration_s: Duration in seconds; of a check that is still running, until now.
+        traceback: The traceback of the exception that the check raised, if it raised one.
     """
 
     name: str
     messages: tuple[CheckMessage, ...]
     duration_s: float
     traceback: str | None = None
-    is_slow: bool = False
 
     @property
     def level(self) -> int:
-        """The level of the worst message; 0 if there is none."""
+        """The level of the worst message; 0 without messages."""
         return max((message.level for message in self.messages), default=0)
 
     @property
     def status(self) -> str:
-        """The text of the level: ``ok`` to ``critical``."""
+        """The text of the level, from ``ok`` to ``critical``."""
         return level_to_text(self.level)
 
     def keyed_messages(self) -> dict[str, CheckMessage]:
-        """Give each message a key of its own.
+        """Return the messages by a unique key.
 
-        Returns:
-            The messages by their ID, or the check's name where one has none; those that
-            share an ID get `` #2``, `` #3`` ... appended.
+        The key is the message's ID, or the check's name for a message without one. Further
+        messages with the same key get `` #2``, `` #3`` and so on appended.
         """
         keyed: dict[str, CheckMessage] = {}
         for message in self.messages:
@@ -60,11 +62,11 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReport:
-    """What one heartbeat found.
+    """The results of a heartbeat.
 
     Attributes:
-        results: One result for each check, in the order of registration.
-        failed_level: The level from which on a heartbeat has failed.
+        results: One result per check, in the order of registration.
+        failed_level: The level from which on a heartbeat fails.
     """
 
     results: tuple[CheckResult, ...]
@@ -72,22 +74,22 @@ class HeartbeatReport:
 
     @property
     def level(self) -> int:
-        """The level of the worst check; 0 if all are well."""
+        """The level of the worst check; 0 if all are ok."""
         return max((result.level for result in self.results), default=0)
 
     @property
     def status(self) -> str:
-        """The text of the level: ``ok`` to ``critical``."""
+        """The text of the level, from ``ok`` to ``critical``."""
         return level_to_text(self.level)
 
     @property
     def has_failed(self) -> bool:
-        """Whether the worst level reaches the failure level."""
+        """Whether the level reaches the failure level."""
         return self.level >= self.failed_level
 
     @property
     def checks(self) -> dict[str, str]:
-        """Each check's status, by name."""
+        """The status of each check, by name."""
         return {result.name: result.status for result in self.results}
 
     @property
@@ -104,15 +106,119 @@ class HeartbeatReport:
         }
 
     def to_dict(self, *, with_details: bool = True) -> dict[str, Any]:
-        """Return the report as ``/__heartbeat__`` shows it.
+        """Return the JSON object of ``/__heartbeat__``.
 
         Args:
-            with_details: Whether the messages are shown.
+            with_details: Whether to include the messages.
 
         Returns:
-            A dictionary with ``status``, ``checks`` and, if asked for, ``details``.
+            A dictionary with ``status``, ``checks`` and, with details, ``details``.
         """
         shown: dict[str, Any] = {"status": self.status, "checks": self.checks}
         if with_details:
             shown["details"] = self.details
         return shown
+
+    def to_html(self, code: int, *, version: str | None = None, with_details: bool = True) -> str:
+        """Return a page for browsers that needs no other file.
+
+        Args:
+            code: The HTTP status of the response.
+            version: The version of the app, if known.
+            with_details: Whether to include host, durations and messages.
+        """
+        facts = {"HTTP status": _code_to_text(code)}
+        facts["Time"] = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        if with_details:
+            facts["Host"] = socket.gethostname()
+        if version is not None:
+            facts["Version"] = version
+        results = sorted(self.results, key=lambda result: -result.level)  # stable
+        items = "\n".join(_result_to_html(result, with_details) for result in results)
+        return _PAGE.format(
+            status=escape(self.status),
+            facts=_definitions(facts.items()),
+            checks=f"<ul>\n{items}\n</ul>" if items else "<p>No checks are registered.</p>",
+        )
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration for people, such as ``0.4 ms``, ``25 ms``, ``1.5 s`` or ``2 h 5 min``."""
+    milliseconds = seconds * 1000
+    if milliseconds < 9.95:
+        return f"{milliseconds:.1f} ms"
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def _code_to_text(code: int) -> str:
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return str(code)
+
+
+def _result_to_html(result: CheckResult, with_details: bool) -> str:
+    status = escape(result.status)
+    title = f'<span class="status {status}">{status}</span> <b>{escape(result.name)}</b>'
+    if not with_details:
+        return f"<li>{title}</li>"
+    duration = f'<span class="duration">{format_duration(result.duration_s)}</span>'
+    messages = []
+    for key, message in result.keyed_messages().items():
+        messages.append((f"{key} ({level_to_text(message.level)})", message.msg))
+        if message.hint:
+            messages.append(("Hint", message.hint))
+    shown = f"<dl>{_definitions(messages)}</dl>" if messages else ""
+    return f"<li>{duration}{title}{shown}</li>"
+
+
+def _definitions(pairs: Iterable[tuple[str, str]]) -> str:
+    return "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in pairs
+    )
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Heartbeat: {status}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto;
+  padding: 0 1rem; overflow-wrap: anywhere; }}
+h1 {{ font-size: 1.6rem; margin: 0 0 .6rem; }}
+ul {{ list-style: none; padding: 0; margin: 1.5rem 0; }}
+li {{ border-top: 1px solid #8886; padding: .7rem 0; }}
+dl {{ margin: .4rem 0 0; }}
+dt {{ font-size: .85rem; opacity: .8; }}
+dd {{ margin: 0 0 .4rem; white-space: pre-wrap; }}
+.facts {{ display: flex; flex-wrap: wrap; gap: .2rem 2rem; margin: 0; }}
+.status {{ display: inline-block; min-width: 4.5rem; padding: 0 .5rem; border-radius: .3rem;
+  text-align: center; color: #fff; background: #52606d; }}
+.ok {{ background: #1a7f37; }}
+.warning {{ background: #9a6700; }}
+.error, .critical {{ background: #cf222e; }}
+.duration {{ float: right; margin-left: 1rem; opacity: .8; font-variant-numeric: tabular-nums; }}
+</style>
+</head>
+<body>
+<h1>Heartbeat <span class="status {status}">{status}</span></h1>
+<dl class="facts">{facts}</dl>
+{checks}
+</body>
+</html>
+"""

@@ -1,59 +1,69 @@
-"""One execution of one check, which any number of heartbeats may wait for."""
+"""One run of one check: its thread, its deadline and its outcome."""
 
 from __future__ import annotations
 
 import contextvars
+import copy
+import inspect
 import threading
 import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .deadline import set_deadline
-from .outcome import Outcome, call_check
+from ..errors import NoThreadError, call_safely, format_traceback
+from ..redaction import format_error, redact, safe_str, truncate
+from .deadline import Deadline, current_deadline
+from .messages import (
+    ERROR_CHECK_RAISED,
+    ERROR_CHECK_RETURNED_NO_MESSAGE,
+    ERROR_CHECK_TIMED_OUT,
+    CheckMessage,
+    Error,
+)
+from .sessions import close_sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
 
-    from .outcome import CheckContext
+THREAD_PREFIX = "dockerflow "  # of the name of a check's thread, before the check's name
+_MAX_MESSAGES = 1000
+_MAX_SHOWN = 200  # characters of a returned value that is not a message
 
-THREAD_PREFIX = "dockerflow "  # of a check's thread, before the check's name
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """The messages of a run, without credentials, and the traceback of the check's exception.
+
+    The exception itself would keep what the check's frames hold, such as a connection.
+    """
+
+    messages: tuple[CheckMessage, ...]
+    traceback: str | None = None
+
+    def without_silenced(self, name: str, silenced: Collection[str]) -> tuple[CheckMessage, ...]:
+        """Return the messages whose ID, or else the check's name, is not silenced."""
+        return tuple(m for m in self.messages if (m.id or name) not in silenced)
 
 
-class Run:
-    """One execution of a check.
+class CheckRun:
+    """One run of a check, which any number of heartbeats can wait for.
 
     Args:
         name: The check's name.
         function: The check.
-        context: Makes the context manager that the check runs in.
-        deadline_s: How long the heartbeat that starts it waits, in seconds of the monotonic
-            clock; ``None`` for as long as it takes.
-        on_done: Called once when the check has returned or raised.
+        context: Returns the context manager that the check runs in.
+        deadline_s: The deadline in seconds of the monotonic clock; ``None`` for none.
+        on_done: Called once, when the run is over.
 
     Attributes:
-        name: The check's name.
-        started_s: When it was started, in seconds of the monotonic clock.
-        started_at: The same by the wall clock, for people; UTC.
-        duration_s: How long it took; ``None`` while it runs.
-        outcome: What came of it; ``None`` while it runs.
-        thread_id: The thread that runs it; ``None`` before.
+        started_s: The start in seconds of the monotonic clock.
+        duration_s: The duration in seconds; ``None`` while the check runs.
+        outcome: The outcome; ``None`` while the check runs.
+        thread_id: The thread that runs the check; ``None`` before it starts.
     """
-
-    __slots__ = (
-        "_call",
-        "_claim",
-        "_deadline_s",
-        "_done",
-        "_on_done",
-        "_variables",
-        "duration_s",
-        "name",
-        "outcome",
-        "started_at",
-        "started_s",
-        "thread_id",
-    )
 
     def __init__(
         self,
@@ -64,68 +74,197 @@ class Run:
         on_done: Callable[[], object],
     ) -> None:
         self.name = name
+        self.deadline = Deadline(deadline_s)
         self.started_s = time.monotonic()
-        self.started_at = datetime.now(timezone.utc)
         self.duration_s: float | None = None
-        self.outcome: Outcome | None = None
-        self._call = partial(call_check, function, context)
-        self._deadline_s = deadline_s
-        self._on_done = on_done
-        self._variables = contextvars.copy_context()  # the check sees the prober's request ID
-        self._claim = threading.Lock()
-        self._done = threading.Event()
+        self.outcome: CheckOutcome | None = None
         self.thread_id: int | None = None
+        self._started_at = datetime.now(timezone.utc)
+        self._call = (function, context)
+        self._on_done = on_done
+        self._start_claim = threading.Lock()
+        self._log_claim = threading.Lock()
+        self._done = threading.Event()
 
     def start(self) -> None:
-        """Start the check, once, on a thread of its own, which never keeps the process alive.
+        """Start the check on a daemon thread, unless it has been started.
 
-        Where no thread can be had, the check has run in line when this returns.
+        If no thread can be started, the check is not run, and the outcome says so.
         """
-        if self._claim.acquire(blocking=False):
-            try:
-                self._start_thread()
-            except BaseException:
-                self._claim.release()  # a signal came: the next heartbeat starts it
-                raise
+        if not self._start_claim.acquire(blocking=False):
+            return
+        run = contextvars.copy_context().run  # the check sees the prober's request ID
+        name = f"{THREAD_PREFIX}{self.name}"
+        try:
+            threading.Thread(
+                target=run, args=(self._execute, BaseException), name=name, daemon=True
+            ).start()
+        except RuntimeError as error:
+            self._finish(_no_thread(error))
+        except BaseException:
+            self._start_claim.release()  # a signal: the next heartbeat starts the check
+            raise
 
     def run_in_line(self) -> None:
-        """Run the check, once, on the caller's thread; `SystemExit` counts as any exception."""
-        if self._claim.acquire(blocking=False):
-            self._variables.run(self._execute, SystemExit)
+        """Run the check on the caller's thread, unless it has been started."""
+        if self._start_claim.acquire(blocking=False):
+            contextvars.copy_context().run(self._execute, SystemExit)
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(
-            target=self._variables.run,
-            args=(self._execute, BaseException),
-            name=f"{THREAD_PREFIX}{self.name}",
-            daemon=True,
-        )
-        try:
-            thread.start()
-        except RuntimeError:
-            self._variables.run(self._execute, SystemExit)
+    def wait(self, timeout_s: float | None) -> CheckOutcome | None:
+        """Wait until the run is over, and return its outcome.
 
-    def wait(self, timeout_s: float | None) -> Outcome | None:
-        """Wait until the check is done.
+        A check that asks for the heartbeat does not wait for itself.
 
         Args:
-            timeout_s: How long at most, in seconds; ``None`` for as long as it takes. A check
-                that waits for itself, by asking for the heartbeat, does not wait at all.
-
-        Returns:
-            What came of the check, or ``None`` if it still runs.
+            timeout_s: The longest time to wait, in seconds; ``None`` for no limit.
         """
+        end_s = time.monotonic() + (timeout_s or 0)
         if self.thread_id != threading.get_ident():
-            self._done.wait(timeout_s)
+            # Again if it returns early, as gevent's timers do.
+            while not self._done.wait(timeout_s) and timeout_s and time.monotonic() < end_s:
+                timeout_s = end_s - time.monotonic()
         return self.outcome
 
-    def _execute(self, survives: type[BaseException]) -> None:
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the deadline passed before the run was over."""
+        duration_s, deadline_s = self.duration_s, self.deadline.time_s
+        end_s = time.monotonic() if duration_s is None else self.started_s + duration_s
+        return deadline_s is not None and end_s >= deadline_s
+
+    def claim_log(self) -> bool:
+        """Return ``True`` to the first caller, which logs the run."""
+        return self._log_claim.acquire(blocking=False)
+
+    def report(self, *, is_new: bool) -> CheckOutcome:
+        """Return what a heartbeat reports about the run at this moment.
+
+        Args:
+            is_new: Whether that heartbeat has started the run.
+        """
+        outcome, duration_s = self.outcome, self.duration_s
+        if outcome is None or duration_s is None:
+            messages = self._messages_when_overdue() if self.is_overdue else ()
+            return CheckOutcome(messages or (self._timeout(is_new),))
+        if self.is_overdue:
+            text = f"Check took {duration_s:.1f} s, longer than its deadline"
+            timeout = Error(text, id=ERROR_CHECK_TIMED_OUT)
+            return CheckOutcome((*outcome.messages, timeout), outcome.traceback)
+        return outcome
+
+    def _messages_when_overdue(self) -> tuple[CheckMessage, ...]:
+        try:
+            return tuple(map(_cleaned, self.deadline.reports[-1]()))
+        except Exception:  # noqa: BLE001 - there is no function, or it raised
+            return ()
+
+    def _timeout(self, is_new: bool) -> Error:
+        seconds = time.monotonic() - self.started_s
+        text = f"Check timed out after {seconds:.1f} s and is still running"
+        if not is_new:
+            text = f"Check is still running since {self._started_at:%Y-%m-%d %H:%M:%S} UTC "
+            text += f"({seconds:.1f} s); it is not started again"
+        return Error(text, id=ERROR_CHECK_TIMED_OUT)
+
+    def _execute(self, catch: type[BaseException]) -> None:
         self.thread_id = threading.get_ident()
         self.started_s = time.monotonic()
-        set_deadline(self._deadline_s)
+        current_deadline.set(self.deadline)
+        outcome = CheckOutcome(())
         try:
-            self.outcome = self._call(survives)
+            with close_sessions():
+                outcome = _call_check(*self._call, catch)
+        except BaseException as error:
+            outcome = _failure([], error)
+            raise
         finally:
-            self.duration_s = time.monotonic() - self.started_s
-            self._on_done()
-            self._done.set()
+            self._finish(outcome)
+
+    def _finish(self, outcome: CheckOutcome) -> None:
+        self.duration_s = time.monotonic() - self.started_s
+        self.outcome = outcome
+        self._on_done()
+        self._done.set()
+
+
+def _call_check(
+    function: Callable[[], Any], context: CheckContext, catch: type[BaseException]
+) -> CheckOutcome:
+    messages: list[CheckMessage] = []
+    stack = ExitStack()
+    try:
+        stack.enter_context(context())
+        for item in _items(function()):
+            if len(messages) == _MAX_MESSAGES:
+                messages.append(_not_a_message(f"more than {_MAX_MESSAGES} messages"))
+                break
+            messages.append(_message(item))
+    except NoThreadError as error:
+        return _no_thread(error)
+    except (Exception, catch) as error:  # noqa: BLE001 - it becomes a message
+        return _failure(messages, error)
+    finally:
+        call_safely("Leaving the context of a check", stack.close, default=None)
+    return CheckOutcome(tuple(messages))
+
+
+def _items(returned: Any) -> Iterable[object]:
+    if inspect.isawaitable(returned) or inspect.isasyncgen(returned):
+        from .event_loop import run_coroutine
+
+        returned = run_coroutine(_awaited(returned))
+    if returned is None:
+        return ()
+    if isinstance(returned, Iterable) and not isinstance(returned, (str, bytes, dict)):
+        return returned
+    return (returned,)
+
+
+async def _awaited(returned: Any) -> Any:
+    if inspect.isasyncgen(returned):
+        return [item async for item in returned]
+    return await returned
+
+
+def _failure(messages: Iterable[CheckMessage], error: BaseException) -> CheckOutcome:
+    text = f"{type(error).__name__}: {format_error(error)}"
+    message = Error(text, id=ERROR_CHECK_RAISED)
+    return CheckOutcome((*messages, message), format_traceback(error))
+
+
+def _no_thread(error: BaseException) -> CheckOutcome:
+    text = f"Check was not run because no thread could be started: {format_error(error)}"
+    return CheckOutcome((Error(text, id=ERROR_CHECK_TIMED_OUT),))
+
+
+def _message(item: object) -> CheckMessage:
+    if isinstance(item, CheckMessage):
+        return _cleaned(item)
+    return _not_a_message(f"{_shown(item)}, which is not a CheckMessage")
+
+
+def _not_a_message(returned: str) -> Error:
+    text = f"The check returned {returned}: return a list of Debug, Info, Warning, Error or "
+    text += "Critical, empty if there is nothing to report"
+    return Error(text, id=ERROR_CHECK_RETURNED_NO_MESSAGE)
+
+
+def _cleaned(message: CheckMessage) -> CheckMessage:
+    """Copy a message; its texts become strings without credentials."""
+    clean = copy.copy(message)  # not replace(): a subclass may have another __init__
+    level = message.default_level if message.level is None else int(message.level)
+    object.__setattr__(clean, "level", level)
+    for name in ("msg", "hint", "id"):
+        value = getattr(message, name)
+        if value is not None:
+            object.__setattr__(clean, name, redact(truncate(safe_str(value))))
+    return clean
+
+
+def _shown(item: object) -> str:
+    try:
+        text = redact(truncate(repr(item)))
+    except Exception:  # noqa: BLE001 - the object is the user's
+        return f"a {type(item).__name__} whose repr() raises"
+    short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return f"{short} ({type(item).__name__})"

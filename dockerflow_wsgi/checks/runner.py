@@ -1,75 +1,50 @@
-"""Runs the checks of a heartbeat, all at once and within a deadline."""
+"""`CheckRunner`: runs all checks at the same time and reports within a deadline."""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ..errors import call_safely, log_redacted
-from .ids import ERROR_CHECK_RAISED, ERROR_CHECK_TIMED_OUT
-from .messages import Error
-from .outcome import Outcome
+from .messages import ERROR_CHECK_RAISED
 from .report import CheckResult, HeartbeatReport
-from .run import Run
+from .run import CheckRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .outcome import CheckContext
     from .registry import CheckRegistry
+    from .run import CheckContext
 
-_HOOK_GRACE_S = 0.05
-_MAX_HANGING_HOOKS = 10
+_MAX_WAIT_WHILE_OVERDUE_S = 0.1
+_MIN_HOOK_WAIT_S = 0.05
+_MAX_HOOK_CALLS = 4  # at the same time
 
 logger = logging.getLogger("dockerflow_wsgi.checks")
-
-
-class _Cached(NamedTuple):
-    report: HeartbeatReport
-    process_id: int
-    registry_version: int
-    expires_s: float
-
-    def is_valid(self, registry_version: int) -> bool:
-        """Tell whether the report is young, of this process, and of all checks."""
-        return (
-            self.process_id == os.getpid()
-            and self.registry_version == registry_version
-            and time.monotonic() < self.expires_s
-        )
 
 
 class CheckRunner:
     """Runs a registry's checks for one middleware.
 
+    Probers that ask at the same time share one run of the checks. A run ends at its own deadline.
+    While a check is known to be overdue, probers hardly wait at all, so that they cannot use up
+    the server's threads.
+
     Args:
         registry: The checks.
-        timeout_s: Seconds after which a report is made whatever hangs; ``None`` runs the
-            checks in line, one after the other, for as long as they take.
-        ttl_s: Seconds for which a report is given again; 0 for never.
-        failed_level: The level from which on a heartbeat has failed.
-        silenced: IDs of messages that neither count nor are logged.
-        on_report: Called with each new report; what it raises is logged.
-        context: Makes the context manager that each check runs in.
-
-    Attributes:
-        on_report: Called with each new report, if set.
+        timeout_s: Seconds until the deadline of a run; ``None`` runs the checks in the caller's
+            thread, one after the other, without a deadline.
+        ttl_s: Seconds for which a report is served again; 0 for never.
+        failed_level: The level from which on a heartbeat fails.
+        silenced: IDs of messages that are neither reported nor logged.
+        on_report: Called with the report of each run of the checks. Exceptions are logged.
+        context: Returns the context manager that each check runs in.
     """
-
-    __slots__ = (
-        "_cached",
-        "_context",
-        "_failed_level",
-        "_registry",
-        "_silenced",
-        "_timeout_s",
-        "_told",
-        "_ttl_s",
-        "on_report",
-    )
 
     def __init__(
         self,
@@ -89,101 +64,159 @@ class CheckRunner:
         self._failed_level = failed_level
         self._silenced = frozenset(silenced)
         self.on_report = on_report
-        self._cached: _Cached | None = None
-        self._told: list[Run] = []
+        self._processes: dict[int, _Process] = {}
 
     def report(self) -> HeartbeatReport:
-        """Run the checks, or give the last report again if it is young enough.
+        """Run the checks, or join a run that is not over, and return the report.
 
-        Returns:
-            The report.
+        With a time to live, return an earlier report if it is young enough.
         """
+        process = self._processes.setdefault(os.getpid(), _Process())
+        heartbeat = self._join(process)
+        if heartbeat.report is None:
+            try:
+                heartbeat.wait(in_line=self._timeout_s is None)
+            except BaseException:
+                process.heartbeat = None  # a signal: the next prober starts another run
+                raise
+        return heartbeat.report or self._make_report(process, heartbeat)
+
+    def _join(self, process: _Process) -> _Heartbeat:
         version = self._registry.version
-        cached = self._cached
-        if cached is not None and cached.is_valid(version):
-            return cached.report
+        with process.lock:
+            last = process.heartbeat
+            if last is not None and last.version == version:
+                is_young = time.monotonic() < last.started_s + self._ttl_s
+                if is_young if last.report else not last.is_over:
+                    return last
+            finished = {} if last is None else last.finished_runs()
+            process.heartbeat = self._new_heartbeat(version, finished)
+            return process.heartbeat
+
+    def _new_heartbeat(self, version: int, finished: dict[str, CheckRun]) -> _Heartbeat:
         started_s = time.monotonic()
-        results = tuple(self._results())
+        deadline_s = None if self._timeout_s is None else started_s + self._timeout_s
+        runs = [check.run(self._context, deadline_s) for check in self._registry]
+        is_overdue = any(run.is_overdue for run in (*runs, *finished.values()))
+        if deadline_s is not None and is_overdue:
+            deadline_s = min(deadline_s, started_s + _MAX_WAIT_WHILE_OVERDUE_S)
+        return _Heartbeat(version, started_s, deadline_s, runs, finished)
+
+    def _make_report(self, process: _Process, heartbeat: _Heartbeat) -> HeartbeatReport:
+        runs = [heartbeat.shown_run(run) for run in heartbeat.runs]
+        results = tuple(self._result(run, heartbeat) for run in runs)
         report = HeartbeatReport(results, self._failed_level)
-        if self._ttl_s > 0:
-            expires_s = started_s + self._ttl_s
-            self._cached = _Cached(report, os.getpid(), version, expires_s)
-        for result in results:
-            call_safely("Logging a check", self._log, result, default=None)
-        if self.on_report is not None:
-            self._tell(self.on_report, report, started_s)
+        if heartbeat.is_over and heartbeat.claim.acquire(blocking=False):
+            heartbeat.report = report
+            for run, result in zip(runs, results, strict=True):
+                if run.claim_log():
+                    call_safely("Logging a check", self._log, run, result, default=None)
+            self._call_hook(process, heartbeat.deadline_s, report)
         return report
 
-    def _tell(
-        self, hook: Callable[[HeartbeatReport], object], report: HeartbeatReport, started_s: float
-    ) -> None:
-        """Call the hook; like a check, it may hang without holding up the answer."""
-        if self._timeout_s is None:
-            call_safely("on_heartbeat", hook, report, default=None)
-            return
-        self._told = [run for run in self._told if run.outcome is None]
-        late_s = time.monotonic() - self._timeout_s / 2  # many probers at once are no hang
-        if sum(run.started_s < late_s for run in self._told) >= _MAX_HANGING_HOOKS:
-            logger.error("on_heartbeat hangs: it is not called for this heartbeat")
-            return
-
-        def tell() -> None:
-            call_safely("on_heartbeat", hook, report, default=None)
-
-        run = Run("on_heartbeat", tell, nullcontext, None, on_done=bool)
-        self._told.append(run)
-        run.start()
-        left_s = started_s + self._timeout_s - time.monotonic()
-        run.wait(max(left_s, _HOOK_GRACE_S))
-
-    def _results(self) -> Iterable[CheckResult]:
-        if self._timeout_s is None:
-            return [self._in_line(*check.run(self._context, None)) for check in self._registry]
-        deadline_s = time.monotonic() + self._timeout_s
-        runs = [check.run(self._context, deadline_s) for check in self._registry]
-        for run, _ in runs:
-            run.start()
-        return [self._by_deadline(run, is_new, deadline_s) for run, is_new in runs]
-
-    def _in_line(self, run: Run, is_new: bool) -> CheckResult:
-        run.run_in_line()
-        return self._result(run, run.wait(None), is_new)
-
-    def _by_deadline(self, run: Run, is_new: bool, deadline_s: float) -> CheckResult:
-        outcome = run.wait(max(0.0, deadline_s - time.monotonic()))
-        return self._result(run, outcome, is_new)
-
-    def _result(self, run: Run, outcome: Outcome | None, is_new: bool) -> CheckResult:
-        is_slow = is_new and outcome is not None and self._is_slow(run)
-        if outcome is None:
-            outcome = Outcome((_timed_out(run, is_new),))
-        counted = outcome.counted(run.name, self._silenced)
+    def _result(self, run: CheckRun, heartbeat: _Heartbeat) -> CheckResult:
+        outcome = run.report(is_new=run.started_s >= heartbeat.started_s)
+        messages = outcome.without_silenced(run.name, self._silenced)
         duration_s = run.duration_s
         if duration_s is None:
             duration_s = time.monotonic() - run.started_s
-        return CheckResult(run.name, counted, duration_s, outcome.traceback, is_slow)
+        return CheckResult(run.name, messages, duration_s, outcome.traceback)
 
-    def _log(self, result: CheckResult) -> None:
+    def _log(self, run: CheckRun, result: CheckResult) -> None:
         for message in result.messages:
             traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
             text = f"{message.id or result.name}: {message.msg}"
             log_redacted(logger, message.level, text, traceback, check=result.name)
-        if result.is_slow:
+        is_done = run.outcome is not None and not run.is_overdue
+        if is_done and self._timeout_s is not None and result.duration_s > self._timeout_s / 2:
             text = f"{result.name} is slow: it took {result.duration_s:.2f} s, more than half of "
             text += f"its deadline of {self._timeout_s:g} s"
             log_redacted(logger, logging.WARNING, text, check=result.name)
 
-    def _is_slow(self, run: Run) -> bool:
-        if self._timeout_s is None or run.duration_s is None:
-            return False
-        return run.duration_s > self._timeout_s / 2
+    def _call_hook(
+        self, process: _Process, deadline_s: float | None, report: HeartbeatReport
+    ) -> None:
+        """Call ``on_report``, which may hang, on one of a few threads."""
+        if self.on_report is None:
+            return
+        call = partial(call_safely, "on_heartbeat", self.on_report, report, default=None)
+        if deadline_s is None:
+            call()
+            return
+        if not process.hook_calls.acquire(blocking=False):
+            logger.error("on_heartbeat is not called: %d calls are running", _MAX_HOOK_CALLS)
+            return
+        run = CheckRun("on_heartbeat", call, nullcontext, None, process.hook_calls.release)
+        before, process.hook_run = process.hook_run, run
+        run.start()
+        if before is None or before.outcome is not None:  # else calls seem to hang
+            run.wait(max(_MIN_HOOK_WAIT_S, deadline_s - time.monotonic()))
+        for message in run.outcome.messages if run.outcome else ():
+            logger.error("on_heartbeat: %s", message.msg)
 
 
-def _timed_out(run: Run, is_new: bool) -> Error:
-    seconds = time.monotonic() - run.started_s
-    if is_new:
-        text = f"The check was not done after {seconds:.1f} s; it goes on"
-    else:
-        text = f"The check is still running since {run.started_at:%Y-%m-%d %H:%M:%S} UTC, "
-        text += f"{seconds:.1f} s ago; it is not started again"
-    return Error(text, id=ERROR_CHECK_TIMED_OUT)
+class _Process:
+    """The state in one process: a child has no thread of its parent's, and needs its own locks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.heartbeat: _Heartbeat | None = None  # the last one
+        self.hook_calls = threading.Semaphore(_MAX_HOOK_CALLS)
+        self.hook_run: CheckRun | None = None  # the last call of the hook
+
+
+class _Heartbeat:
+    """One run of all checks, which any number of probers share.
+
+    Args:
+        version: The registry's version.
+        started_s: The start in seconds of the monotonic clock.
+        deadline_s: When probers stop waiting; ``None`` for when the checks are done.
+        runs: The run of each check.
+        finished: The last finished run of each check, by name.
+    """
+
+    def __init__(
+        self,
+        version: int,
+        started_s: float,
+        deadline_s: float | None,
+        runs: list[CheckRun],
+        finished: dict[str, CheckRun],
+    ) -> None:
+        self.version = version
+        self.started_s = started_s
+        self.deadline_s = deadline_s
+        self.runs = runs
+        self.claim = threading.Lock()  # taken by the prober that logs, and calls the hook
+        self.report: HeartbeatReport | None = None
+        self._finished = finished
+
+    def wait(self, *, in_line: bool) -> None:
+        """Start the checks, and wait until they are done or the deadline has passed."""
+        for run in self.runs if not in_line else ():
+            run.start()
+        for run in self.runs:
+            if in_line:
+                run.run_in_line()
+            limits_s = [s for s in (self.deadline_s, run.deadline.time_s) if s is not None]
+            run.wait(max(0.0, min(limits_s) - time.monotonic()) if limits_s else None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all checks are done, or the deadline has passed."""
+        if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
+            return True
+        return all(run.outcome is not None or run.is_overdue for run in self.runs)
+
+    def shown_run(self, run: CheckRun) -> CheckRun:
+        """Return the run to report: the last finished one, if this one may still be in time."""
+        if run.outcome is not None or run.is_overdue:
+            return run
+        return self._finished.get(run.name, run)
+
+    def finished_runs(self) -> dict[str, CheckRun]:
+        """Return the last finished run of each check, by name."""
+        done = {run.name: run for run in self.runs if run.outcome is not None}
+        finished = {**self._finished, **done}
+        return {run.name: finished[run.name] for run in self.runs if run.name in finished}

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..checks import ids
+from ..checks import messages as ids
 from ..checks.messages import ERROR, WARNING, CheckMessage, level_to_text
-from ..checks.outcome import Outcome
+from ..checks.run import CheckOutcome
 from ..stack import place_in_traceback, stack_of_thread
 from .finding import Finding, Probe, failed, passed, skipped, warned
 from .remedies import upgrade_command
@@ -17,7 +17,7 @@ from .sqlite import CREATE_FILE, NO_FILE
 
 if TYPE_CHECKING:
     from ..checks.registry import RegisteredCheck
-    from ..checks.run import Run
+    from ..checks.run import CheckRun
     from .ladder import Ladder
     from .subject import Subject
 
@@ -27,14 +27,14 @@ _REMEDIES = {
     ids.ERROR_CHECK_RAISED: "Mend what it says, or let the check return that as a message",
     ids.ERROR_CHECK_TIMED_OUT: "Give what it waits for a timeout below check_timeout",
     ids.ERROR_CHECK_RETURNED_NO_MESSAGE: "Let the check return a list of messages",
-    ids.WARNING_UNKNOWN_REVISION: "Deploy the code that has this revision",
+    ids.INFO_UNKNOWN_REVISION: "Deploy the code that has this revision",
     ids.ERROR_UNUSABLE_MIGRATIONS: "Correct the Alembic config, or its scripts",
     ids.INFO_CANT_CHECK_MIGRATIONS: "Mend the database first",
 }
 
 
 def run_checks(subject: Subject, skip: frozenset[str]) -> Iterator[Probe]:
-    """Run the checks, all at once, without logging what they say.
+    """CheckRun the checks, all at once, without logging what they say.
 
     Args:
         subject: The app.
@@ -45,11 +45,11 @@ def run_checks(subject: Subject, skip: frozenset[str]) -> Iterator[Probe]:
     """
     timeout_s = subject.check_timeout_s
     deadline_s = time.monotonic() + timeout_s
-    started: list[tuple[RegisteredCheck, Run | None]] = []
+    started: list[tuple[RegisteredCheck, CheckRun | None]] = []
     for check in subject.middleware.registry:
         run = None
         if skip.isdisjoint({check.name, PREFIX + check.name}):
-            run, _ = check.run(subject.check_context, deadline_s)
+            run = check.run(subject.check_context, deadline_s)
             run.start()
         started.append((check, run))
     ladders: dict[int, Ladder | None] = {}
@@ -62,23 +62,23 @@ def run_checks(subject: Subject, skip: frozenset[str]) -> Iterator[Probe]:
         yield Probe(name, _finding(subject, check, run, outcome, ladders), _duration_s(run))
 
 
-def _duration_s(run: Run) -> float:
+def _duration_s(run: CheckRun) -> float:
     return time.monotonic() - run.started_s if run.duration_s is None else run.duration_s
 
 
 def _finding(
     subject: Subject,
     check: RegisteredCheck,
-    run: Run,
-    outcome: Outcome | None,
+    run: CheckRun,
+    outcome: CheckOutcome | None,
     ladders: dict[int, Ladder | None],
 ) -> Finding:
     settings = subject.middleware.settings
     stack: list[str] = []
     if outcome is None:
         stack = stack_of_thread(run.thread_id)
-        outcome = Outcome((_overdue(subject.check_timeout_s, stack),))
-    messages = outcome.counted(check.name, settings.silenced_checks)
+        outcome = CheckOutcome((_overdue(subject.check_timeout_s, stack),))
+    messages = outcome.without_silenced(check.name, settings.silenced_checks)
     level = max((message.level for message in messages), default=0)
     details: dict[str, Any] = {
         "level": level_to_text(level),
@@ -98,7 +98,7 @@ def _finding(
     return make(message, remedy, **details)
 
 
-def _passed(subject: Subject, run: Run, details: dict[str, Any]) -> Finding:
+def _passed(subject: Subject, run: CheckRun, details: dict[str, Any]) -> Finding:
     duration_s, deadline_s = _duration_s(run), subject.middleware.settings.check_timeout
     said = "".join(f": {text}" for text in details["messages"][:1])
     if deadline_s is not None and duration_s >= deadline_s:  # the heartbeat, before, was over

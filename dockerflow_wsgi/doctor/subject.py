@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..checks.outcome import CheckContext
+    from ..checks.run import CheckContext
     from ..middleware import DockerflowMiddleware
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ..checks import CheckRegistry
-from ..checks.registry import RegistersChecks
+from ..checks.registry import ChecksMixin
 from ..errors import ConfigurationError, call_safely, require_extra
 from ..find_middleware import find_middleware
 from ..middleware import DockerflowMiddleware
@@ -77,7 +77,7 @@ class DockerflowState:
     middleware: DockerflowMiddleware
 
 
-class Dockerflow(RegistersChecks):
+class Dockerflow(ChecksMixin):
     """Makes Flask apps comply with Dockerflow.
 
     One extension serves any number of apps, each with a state of its own; checks registered

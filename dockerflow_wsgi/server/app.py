@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..checks import HeartbeatReport
-    from ..checks.outcome import CheckContext
+    from ..checks.run import CheckContext
     from ..settings import SettingKeywords
     from ..summary import SummaryExtra
 

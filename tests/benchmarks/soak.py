@@ -73,7 +73,7 @@ class Soak:
         for connection in held:
             connection.close()
         self.gate.clear()
-        self.expect(b"was not done after")
+        self.expect(b"timed out after")
         self.expect(b"is still running since")
         self.gate.set()
 

@@ -46,8 +46,8 @@ def test_the_ids_are_the_published_ones():
         "ERROR_SQLALCHEMY_EXCEPTION": "dockerflow.health.E009",
         "ERROR_UNUSABLE_MIGRATIONS": "dockerflow.health.E011",
         "INFO_CANT_CHECK_MIGRATIONS": "dockerflow.health.I001",
+        "INFO_UNKNOWN_REVISION": "dockerflow.health.I002",
         "WARNING_UNAPPLIED_MIGRATION": "dockerflow.health.W001",
-        "WARNING_UNKNOWN_REVISION": "dockerflow.health.W002",
     }
 
 

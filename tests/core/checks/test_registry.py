@@ -122,3 +122,36 @@ def test_errors_show_no_password():
         registry.init_check(about, Client())
     assert "s3cr3t" not in str(caught.value)
     assert ":***@h" in str(caught.value)
+
+
+def make_check(module_name="app", count=0):
+    """Execute the definition of a check, as an application factory does."""
+
+    def storage():
+        return [count]
+
+    storage.__module__ = module_name
+    return storage
+
+
+def test_the_same_definition_executed_again_replaces_the_earlier_one(listen):
+    """An application factory that is called twice registers its latest check."""
+    log = listen("dockerflow_wsgi.checks")
+    registry = CheckRegistry()
+    first, second = make_check(), make_check(count=1)
+    registry.check(first)
+    version = registry.version
+    registry.check(second)
+    assert [check.function for check in registry] == [second]
+    assert registry.version > version, "a cached result is dropped"
+    assert "'storage' is replaced" in log[0].getMessage()
+
+
+def test_another_definition_of_the_name_is_refused():
+    """Functions of another module, and lambdas, are other definitions."""
+    registry = CheckRegistry()
+    registry.check(make_check())
+    registry.check(lambda: [], name="short")
+    for function, name in ((make_check("other"), "storage"), (lambda: [], "short")):
+        with pytest.raises(ValueError, match="registered already"):
+            registry.check(function, name=name)

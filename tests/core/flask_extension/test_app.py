@@ -1018,4 +1018,4 @@ def test_flask_migrates_own_database_is_asked_without_another(app, tmp_path):
             connection.execute(db.text("INSERT INTO alembic_version VALUES ('ffff')"))
         (message,) = checks.check_migrations_applied(migrate)
         db.engine.dispose()
-    assert message.id == "dockerflow.health.W002"
+    assert message.id == "dockerflow.health.I002"

@@ -24,7 +24,7 @@ from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
 from dockerflow_wsgi.checks import check_migrations_applied
-from dockerflow_wsgi.checks.run import Run
+from dockerflow_wsgi.checks.run import CheckRun
 from dockerflow_wsgi.doctor import container
 from dockerflow_wsgi.doctor.checks import run_checks
 from dockerflow_wsgi.doctor.endpoints import (
@@ -658,7 +658,7 @@ def test_a_check_without_a_near_deadline_is_bounded_by_the_timeout(check_timeout
 def test_a_check_beyond_its_deadline_fails_as_the_heartbeat_does(monkeypatch, level, status):
     """Though it is done by then: its run was the heartbeat's, which could not wait for it."""
     app = DockerflowMiddleware(hello, check_timeout=0.2, heartbeat_failed_level=level)
-    asked, wait = threading.Event(), Run.wait
+    asked, wait = threading.Event(), CheckRun.wait
 
     @app.check
     def storage():
@@ -667,7 +667,7 @@ def test_a_check_beyond_its_deadline_fails_as_the_heartbeat_does(monkeypatch, le
         time.sleep(max(0, started_s + 0.25 - time.monotonic()))  # the check's own work
 
     assert request(app, "/__heartbeat__").status[:3] == ("500" if status == "error" else "200")
-    monkeypatch.setattr(Run, "wait", lambda run, left_s: asked.set() or wait(run, left_s))
+    monkeypatch.setattr(CheckRun, "wait", lambda run, left_s: asked.set() or wait(run, left_s))
     (probe,) = run_checks(subject(app, app, TIMEOUT_S), frozenset())
     assert probe.finding.status == status
     assert "not done at its deadline of 0.2 s" in probe.finding.message
