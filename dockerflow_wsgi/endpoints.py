@@ -216,9 +216,8 @@ class HeartbeatEndpoint(Endpoint):
         with_details = self._shows_details(environ)
         vary = [("Vary", "Accept")]
         if _prefers_html(environ.get("HTTP_ACCEPT", "")):
-            page = report.to_html(
-                code, version=self._version_endpoint.version(), with_details=with_details
-            )
+            http_status, version = f"{code} {_reason(code)}", self._version_endpoint.version()
+            page = report.to_html(http_status, version=version, with_details=with_details)
             body = page.encode("utf-8", "backslashreplace")
             return Response(code, body, [*vary, _STYLE_ONLY], f"{HTML}; charset=utf-8")
         return Response(code, to_json_bytes(report.to_dict(with_details=with_details)), vary)

@@ -35,20 +35,10 @@ def stack_of_thread(thread_id: int | None) -> list[str]:
     frame = sys._current_frames().get(thread_id or 0)  # noqa: SLF001 - its documented name
     if frame is None:
         return []
-    return _lines([*traceback.extract_stack(frame), *_awaited_in(frame)])
-
-
-def _awaited_in(frame: FrameType | None) -> list[traceback.FrameSummary]:
-    """Find where the coroutine is that a thread's event loop runs to its end.
-
-    It is not on the stack while it awaits; the loop's ``run_until_complete()`` knows its task.
-    """
-    while frame is not None:
-        if frame.f_code.co_name == "run_until_complete":
-            frames = list(_frames_of(frame.f_locals.get("future")))
-            return list(traceback.StackSummary.extract(frames))
-        frame = frame.f_back
-    return []
+    event_loop = sys.modules.get(f"{__package__}.checks.event_loop")
+    task = event_loop.tasks.get(thread_id) if event_loop else None
+    awaited = traceback.StackSummary.extract(_frames_of(task))
+    return _lines([*traceback.extract_stack(frame), *awaited])
 
 
 def _frames_of(task: Any) -> Iterator[tuple[FrameType, int]]:

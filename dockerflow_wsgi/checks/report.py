@@ -6,7 +6,6 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from html import escape
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from .messages import level_to_text
@@ -119,16 +118,18 @@ class HeartbeatReport:
             shown["details"] = self.details
         return shown
 
-    def to_html(self, code: int, *, version: str | None = None, with_details: bool = True) -> str:
+    def to_html(
+        self, http_status: str, *, version: str | None = None, with_details: bool = True
+    ) -> str:
         """Return a page for browsers that needs no other file.
 
         Args:
-            code: The HTTP status of the response.
+            http_status: The HTTP status of the response, with its reason phrase.
             version: The version of the app, if known.
             with_details: Whether to include host, durations and messages.
         """
-        facts = {"HTTP status": _code_to_text(code)}
-        facts["Time"] = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        now = datetime.now(timezone.utc)
+        facts = {"HTTP status": http_status, "Time": f"{now:%Y-%m-%d %H:%M:%S} UTC"}
         if with_details:
             facts["Host"] = socket.gethostname()
         if version is not None:
@@ -144,28 +145,17 @@ class HeartbeatReport:
 
 def format_duration(seconds: float) -> str:
     """Format a duration for people, such as ``0.4 ms``, ``25 ms``, ``1.5 s`` or ``2 h 5 min``."""
-    milliseconds = seconds * 1000
-    if milliseconds < 9.95:
-        return f"{milliseconds:.1f} ms"
-    if milliseconds < 999.5:
-        return f"{milliseconds:.0f} ms"
+    if seconds < 0.00995:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {seconds} s"
     hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"
-
-
-def _code_to_text(code: int) -> str:
-    try:
-        return f"{code} {HTTPStatus(code).phrase}"
-    except ValueError:
-        return str(code)
+    return f"{hours} h {minutes} min"
 
 
 def _result_to_html(result: CheckResult, with_details: bool) -> str:
