@@ -91,7 +91,9 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _start() -> asyncio.AbstractEventLoop:
     loop = _new_loop()
     try:
-        threading.Thread(target=_run, args=(loop,), name="dockerflow loop", daemon=True).start()
+        threading.Thread(
+            target=_run, args=(loop,), name="dockerflow-event-loop", daemon=True
+        ).start()
     except BaseException:
         loop.close()
         raise
@@ -142,7 +144,7 @@ class _DaemonExecutor(ThreadPoolExecutor):
                 except BaseException as error:  # noqa: BLE001 - it belongs to the future
                     future.set_exception(error)
 
-        threading.Thread(target=call, name="dockerflow executor", daemon=True).start()
+        threading.Thread(target=call, name="dockerflow-executor", daemon=True).start()
         return future
 
     def shutdown(self, *_arguments: Any, **_keywords: Any) -> None:

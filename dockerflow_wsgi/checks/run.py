@@ -136,18 +136,19 @@ class CheckRun:
         """Return ``True`` to the first caller, which logs the run."""
         return self._log_claim.acquire(blocking=False)
 
-    def report(self, *, is_new: bool) -> CheckOutcome:
+    def report(self, *, is_new: bool, is_earlier: bool) -> CheckOutcome:
         """Return what a heartbeat reports about the run at this moment.
 
         Args:
             is_new: Whether that heartbeat has started the run.
+            is_earlier: Whether the run was over before.
         """
         outcome, duration_s = self.outcome, self.duration_s
         if outcome is None or duration_s is None:
             messages = self._messages_when_overdue() if self.is_overdue else ()
             return CheckOutcome(messages or (self._timeout(is_new),))
-        if self.is_overdue:
-            text = f"Check took {duration_s:.1f} s, longer than its deadline"
+        if is_earlier and self.is_overdue:
+            text = f"Check took {duration_s:.1f} s the last time, longer than its deadline"
             timeout = Error(text, id=ERROR_CHECK_TIMED_OUT)
             return CheckOutcome((*outcome.messages, timeout), outcome.traceback)
         return outcome

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .run import CheckContext
 
 _MAX_WAIT_WHILE_OVERDUE_S = 0.1
+_MAX_WAIT_FOR_OVERDUE_S = 0.02  # a check that recovers may return just now
 _MIN_HOOK_WAIT_S = 0.05
 _MAX_HOOK_CALLS = 4  # at the same time
 
@@ -115,7 +116,8 @@ class CheckRunner:
         return report
 
     def _result(self, run: CheckRun, heartbeat: _Heartbeat) -> CheckResult:
-        outcome = run.report(is_new=run.started_s >= heartbeat.started_s)
+        is_new = run.started_s >= heartbeat.started_s
+        outcome = run.report(is_new=is_new, is_earlier=run not in heartbeat.runs)
         messages = outcome.without_silenced(run.name, self._silenced)
         duration_s = run.duration_s
         if duration_s is None:
@@ -199,8 +201,12 @@ class _Heartbeat:
         for run in self.runs:
             if in_line:
                 run.run_in_line()
-            limits_s = [s for s in (self.deadline_s, run.deadline.time_s) if s is not None]
-            run.wait(max(0.0, min(limits_s) - time.monotonic()) if limits_s else None)
+            ends_s = [s for s in (self.deadline_s, run.deadline.time_s) if s is not None]
+            if ends_s:
+                end_s = max(min(ends_s), self.started_s + _MAX_WAIT_FOR_OVERDUE_S)
+                run.wait(max(0.0, end_s - time.monotonic()))
+            else:
+                run.wait(None)
 
     @property
     def is_over(self) -> bool:
