@@ -1,13 +1,14 @@
-"""Whether Redis answers."""
+"""The built-in check for Redis and its relatives."""
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import inspect
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+import threading
+from typing import Any, Protocol
 
 from ..redaction import format_error
+from .deadline import report_when_overdue
 from .messages import (
     ERROR_CANNOT_CONNECT_REDIS,
     ERROR_REDIS_EXCEPTION,
@@ -16,92 +17,126 @@ from .messages import (
     Error,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
+# Exceptions are recognised by name, so that no client's package needs to be installed for the
+# check of another one: redis-py, valkey-py, valkey-glide-sync.
+_CLUSTER_ERRORS = {"RedisClusterException", "ValkeyClusterException"}  # no node can be reached
+_CLIENT_ERRORS = {"RedisError", "ValkeyError", "GlideError", *_CLUSTER_ERRORS}
+_CONNECTION_ERRORS = {"ConnectionError", "TimeoutError", "ClosingError", *_CLUSTER_ERRORS}
 
-# redis-py's exceptions and those of its relatives (valkey) are told by their names, so that
-# neither package needs to be installed for the other one's client.
-_CLUSTER_ERRORS = {"RedisClusterException", "ValkeyClusterException"}  # no RedisError, and no node
-_CLIENT_ERRORS = {"RedisError", "ValkeyError", *_CLUSTER_ERRORS}
-_NO_CONNECTION = {"ConnectionError", "TimeoutError", *_CLUSTER_ERRORS}
-
-_twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+# What a connection needs from its pool's keyword arguments; without "retry" it does not retry.
+_CONNECTION_KEYWORDS = {
+    *("host", "port", "path", "db", "username", "password", "credential_provider", "protocol"),
+    "connection_pool",  # of a sentinel's client: the connection asks it for the master
+}
+_EXPLAIN_TIMEOUT_S = 1.0
+_EXPLAIN_WAIT_S = 0.1
 
 
 class RedisClient(Protocol):
-    """Any client that can be pinged."""
+    """A client that has ``ping()``."""
 
     def ping(self) -> object:
         """Send ``PING``; the answer is true when it is ``PONG``."""
 
 
 def check_redis_connected(client: RedisClient) -> list[CheckMessage]:
-    """Send ``PING`` to Redis.
+    """Send ``PING`` with the app's own client, and ask a cluster for its state.
 
     Args:
-        client: A synchronous client with ``ping()``: redis-py's (4.1 or newer), a cluster's,
-            one made by a sentinel, Flask-Redis's, valkey's.
+        client: A synchronous client with ``ping()``: of redis-py (4.1 or newer), for one server,
+            a cluster, or from a sentinel; of valkey-py or valkey-glide-sync; Flask-Redis's.
 
     Returns:
-        An error ``dockerflow.health.E004`` if there is no connection (refused, timed out,
-        not authenticated), ``E010`` for any other Redis error, ``E007`` if the answer is
-        false; nothing if all is well.
+        An error ``dockerflow.health.E004`` if there is no connection (refused, timed out, not
+        authenticated, exhausted pool) or no answer by the deadline; ``E007`` if the answer is
+        false; ``E010`` for other Redis errors, and for a cluster that is not ok. An empty list
+        if Redis answers.
 
     Raises:
-        Exception: What the client raised, if it is no error of a Redis client.
+        Exception: The client raised an error that is not a Redis client's.
     """
     try:
-        answer = _without_retries(client).ping()
+        with report_when_overdue(_Overdue(client).make_messages):
+            return _ask(client)
     except Exception as error:
-        names = {base.__name__ for base in type(error).__mro__}
-        if not names & _CLIENT_ERRORS:
+        if not _has_name(error, _CLIENT_ERRORS):
             raise
-        return [_error(error, names)]
+        return [_make_error(error)]
+
+
+def _ask(client: Any) -> list[CheckMessage]:
+    answer = client.ping()
     if inspect.iscoroutine(answer):
         answer.close()
-        text = "The Redis client is an asyncio client: pass a synchronous one"
+        text = "The Redis client is for asyncio: pass a synchronous client"
         return [Error(text, id=ERROR_REDIS_EXCEPTION)]
     if not answer:
         return [Error(f"Redis answered PING with {answer!r}", id=ERROR_REDIS_PING_FAILED)]
+    if hasattr(client, "cluster_info"):  # PING asks one node, which does not know of slots
+        state = client.cluster_info().get("cluster_state")
+        if state != "ok":
+            return [Error(f"The Redis Cluster's state is {state!r}", id=ERROR_REDIS_EXCEPTION)]
     return []
 
 
-def _without_retries(client: Any) -> Any:
-    """Return a redis-py client's twin that tells an error at once.
+def _has_name(error: Exception, names: set[str]) -> bool:
+    return any(base.__name__ in names for base in type(error).__mro__)
 
-    The client of redis-py 6 and newer retries up to ten times, seconds apart: the heartbeat
-    would be over by then, and could only tell that the check was not done.
+
+def _make_error(error: Exception) -> CheckMessage:
+    # redis-py before 4.6 has no exception of its own for a wrong password.
+    if _has_name(error, _CONNECTION_ERRORS) or str(error).startswith("WRONGPASS"):
+        return Error(
+            f"Cannot connect to Redis: {format_error(error)}", id=ERROR_CANNOT_CONNECT_REDIS
+        )
+    text = f"Redis error: {type(error).__name__}: {format_error(error)}"
+    return Error(text, id=ERROR_REDIS_EXCEPTION)
+
+
+class _Overdue:
+    """The report on a client that has no answer by the deadline, often because it retries.
+
+    A connection of its own, without retries, shows what the client retries. It is opened on a
+    thread, once per run, because a name may take long to resolve.
     """
-    client = getattr(client.ping, "__self__", client)  # of a proxy, such as Flask-Redis
-    pool = getattr(client, "connection_pool", None)
-    retry = getattr(pool, "connection_kwargs", {}).get("retry")
-    if not getattr(retry, "_retries", 0) or type(pool).__name__ != "ConnectionPool":
-        return client  # it tells errors at once, or its pool is of a kind not to be rebuilt
-    if pool not in _twins:
-        _twins[pool] = _twin(client, pool)
-    twin = _twins[pool]
-    return client if twin is None else twin
+
+    def __init__(self, client: Any) -> None:
+        self._reason = "The client waits for Redis"
+        self._thread = threading.Thread(
+            target=self._explain, args=(client,), name="dockerflow redis", daemon=True
+        )
+
+    def make_messages(self) -> list[CheckMessage]:
+        """Make the error."""
+        with contextlib.suppress(RuntimeError):  # started already, or no thread can be started
+            self._thread.start()
+            self._thread.join(_EXPLAIN_WAIT_S)
+        text = f"Cannot connect to Redis: {self._reason}"
+        return [Error(text, id=ERROR_CANNOT_CONNECT_REDIS)]
+
+    def _explain(self, client: Any) -> None:
+        with contextlib.suppress(Exception):  # a client that is built in another way
+            if error := _find_error(client):
+                self._reason = format_error(error)
 
 
-def _twin(client: Any, pool: Any) -> Any:
+def _find_error(client: Any) -> Exception | None:
+    """Connect to a client's server without retries; return the error, if there is one."""
+    pool = client.connection_pool
+    sentinels = getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
+    errors = [_find_error(sentinel) for sentinel in sentinels]
+    if errors and all(errors):
+        return errors[0]
     keywords = {
         name: value
         for name, value in pool.connection_kwargs.items()
-        if not name.startswith("maint_notifications")  # a twin has no need of them
+        if name in _CONNECTION_KEYWORDS or name.startswith("ssl_")
     }
+    connection = pool.connection_class(socket_timeout=_EXPLAIN_TIMEOUT_S, **keywords)
     try:
-        keywords["retry"] = copy.copy(keywords["retry"])
-        keywords["retry"].update_retries(0)
-        own_pool = type(pool)(connection_class=pool.connection_class, **keywords)
-        return type(client)(connection_pool=own_pool)
-    except Exception:  # noqa: BLE001 - a version that builds its clients otherwise
-        return None  # not the client: it holds the pool, which would then never be let go
-
-
-def _error(error: Exception, names: Collection[str]) -> CheckMessage:
-    # redis-py before 4.6 has no exception of its own for a wrong password.
-    is_refused = str(error).startswith("WRONGPASS")
-    if _NO_CONNECTION.isdisjoint(names) and not is_refused:
-        text = f"Redis error: {type(error).__name__}: {format_error(error)}"
-        return Error(text, id=ERROR_REDIS_EXCEPTION)
-    return Error(f"Cannot connect to Redis: {format_error(error)}", id=ERROR_CANNOT_CONNECT_REDIS)
+        connection.connect()
+    except Exception as error:  # noqa: BLE001 - it is the explanation
+        return error
+    finally:
+        connection.disconnect()
+    return None

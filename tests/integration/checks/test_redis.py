@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import warnings
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 from servers import free_port, redis_server
+from waiting import wait_until
 from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
@@ -114,26 +119,49 @@ def test_an_asyncio_client_is_told(redis_url):
     assert "asyncio" in message.msg
 
 
-def test_a_relatives_errors_are_told_without_redis_py(monkeypatch):
-    """valkey's client has exceptions of its own, of the same names."""
-
-    class ValkeyError(Exception):
-        pass
-
-    class ConnectionError(ValkeyError):  # noqa: A001
-        pass
-
+@pytest.mark.parametrize(
+    ("names", "identifier"),
+    [
+        (["ConnectionError", "ValkeyError"], "dockerflow.health.E004"),
+        (["ValkeyClusterException"], "dockerflow.health.E004"),
+        (["ResponseError", "ValkeyError"], "dockerflow.health.E010"),
+        (["ClosingError", "GlideError"], "dockerflow.health.E004"),
+        (["TimeoutError", "RequestError", "GlideError"], "dockerflow.health.E004"),
+        (["RequestError", "GlideError"], "dockerflow.health.E010"),
+    ],
+)
+def test_errors_of_other_clients_are_recognised_without_redis_py(monkeypatch, names, identifier):
+    """The exceptions of valkey-py and valkey-glide-sync have similar names."""
+    kind = Exception
+    for name in reversed(names):
+        kind = type(name, (kind,), {})
     monkeypatch.setitem(sys.modules, "redis", None)
-    (message,) = check_redis_connected(Client(ConnectionError("refused")))
+    (message,) = check_redis_connected(Client(kind("refused")))
+    assert message.id == identifier
+
+
+def test_valkey_py_is_supported(redis_url):
+    """An answer is fine, and a refused connection is E004."""
+    valkey = pytest.importorskip("valkey")
+    with valkey.Valkey.from_url(redis_url) as client:
+        assert check_redis_connected(client) == []
+    with valkey.Valkey(port=free_port()) as client:
+        (message,) = check_redis_connected(client)
     assert message.id == "dockerflow.health.E004"
 
-    class ValkeyClusterException(Exception):  # noqa: N818
-        pass
 
-    (message,) = check_redis_connected(Client(ValkeyClusterException("no node")))
+def test_valkey_glide_is_supported():
+    """An answer is fine, and a server that ends is E004."""
+    glide = pytest.importorskip("glide_sync")
+    port = free_port()
+    with redis_server(port=port) as server:
+        addresses = [glide.NodeAddress("127.0.0.1", port)]
+        client = glide.GlideClient.create(glide.GlideClientConfiguration(addresses))
+        assert check_redis_connected(client) == []
+        server.kill()
+        (message,) = check_redis_connected(client)
+        client.close()
     assert message.id == "dockerflow.health.E004"
-    (message,) = check_redis_connected(Client(ValkeyError("loading")))
-    assert message.id == "dockerflow.health.E010"
 
 
 def test_an_error_that_is_none_of_redis_is_the_checks():
@@ -142,31 +170,85 @@ def test_an_error_that_is_none_of_redis_is_the_checks():
         check_redis_connected(Client(ZeroDivisionError()))
 
 
-@pytest.mark.skipif(redis.__version__ < "6", reason="redis-py retries by itself since 6")
-def test_a_client_that_retries_is_asked_without_its_retries(redis_url):
-    """By a twin with one connection of its own, made once; the client stays as it is."""
+def take(pool):
+    """Take a connection from a pool, and keep it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the argument, which redis-py 4 needs
+        return pool.get_connection("PING")
+
+
+def test_an_exhausted_pool_is_e004(connect, redis_url):
+    """The check asks the app's own pool, and fails when the app's commands would."""
+    client = connect(redis_url, max_connections=1)
+    assert check_redis_connected(client) == []
+    leaked = take(client.connection_pool)
+    (message,) = check_redis_connected(client)
+    assert message.id == "dockerflow.health.E004"
+    assert "connections" in message.msg
+    client.connection_pool.release(leaked)
+    assert check_redis_connected(client) == []
+
+
+def test_a_pool_that_blocks_is_e004_by_the_deadline(redis_url):
+    """A pool that waits for a free connection does not turn the report into a timeout."""
+    pool = redis.BlockingConnectionPool.from_url(redis_url, max_connections=1, timeout=2)
+    client = redis.Redis(connection_pool=pool)
+    leaked = take(pool)
+    assert ask(client, check_timeout=0.5) == "Cannot connect to Redis: The client waits for Redis"
+    pool.release(leaked)
+    client.close()
+    pool.disconnect()
+
+
+def test_a_rotated_password_is_used_by_the_check_too(connect):
+    """The check recovers together with the app's client."""
+    with redis_server() as server, redis.Redis.from_url(server.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "shop", "on", ">one", "~*", "+@all")
+        client = connect(server.url, username="shop", password="one")
+        assert check_redis_connected(client) == []
+        admin.execute_command("ACL", "SETUSER", "shop", "resetpass", ">two")
+        admin.execute_command("CLIENT", "KILL", "USER", "shop")
+        (message,) = check_redis_connected(client)
+        assert message.id == "dockerflow.health.E004"
+        client.connection_pool.connection_kwargs["password"] = "two"
+        client.connection_pool.reset()
+        assert client.ping()
+        assert check_redis_connected(client) == []
+
+
+def test_the_check_opens_no_connection_of_its_own(redis_url):
+    """All heartbeats use the one connection of the app's pool."""
     port = int(redis_url.rpartition(":")[2].partition("/")[0])
     with redis.Redis(port=port, client_name="app") as client:
-        retries = client.get_retry()._retries
-        assert retries > 0
         for _ in range(5):
             assert check_redis_connected(client) == []
-        assert client.get_retry()._retries == retries
-        connections = [one for one in client.client_list() if one["name"] == "app"]
-        assert len(connections) == 2
+        assert len([one for one in client.client_list() if one["name"] == "app"]) == 1
 
 
-class RedisOfTenant(redis.Redis):
-    """A client of the app's own, which cannot be built as redis-py's are."""
+@pytest.mark.parametrize("scheme", ["redis", "unix"])
+def test_a_client_that_retries_for_minutes_is_e004_by_the_deadline(connect, tmp_path, scheme):
+    """The report has the reason, and the client's own retries go on."""
+    address = f"//127.0.0.1:{free_port()}" if scheme == "redis" else f"//{tmp_path / 'none'}"
+    retry = Retry(ConstantBackoff(0.5), 4)
+    errors = [redis.ConnectionError, redis.TimeoutError]
+    client = connect(f"{scheme}:{address}", retry=retry, retry_on_error=errors)
+    text = ask(client, check_timeout=0.3)
+    assert text.startswith(f"Cannot connect to Redis: Error {111 if scheme == 'redis' else 2} ")
 
-    def __init__(self, tenant, **options):
-        super().__init__(**options)
-        self.tenant = tenant
+
+def test_a_wrong_password_is_the_reason_of_a_client_that_retries(connect):
+    """The reason comes from a connection without retries, and shows no password."""
+    with redis_server("--requirepass", "right") as server:
+        errors = [redis.ConnectionError, redis.ResponseError]
+        options = {"retry": Retry(ConstantBackoff(0.5), 4), "retry_on_error": errors}
+        text = ask(connect(server.url, password="s3cr3t", **options), check_timeout=0.3)
+    assert "password" in text
+    assert "s3cr3t" not in text
 
 
-def test_a_client_that_cannot_be_built_again_is_asked_itself(redis_url):
-    """With the retries that it has: no twin of it can be made."""
-    port = int(redis_url.rpartition(":")[2].partition("/")[0])
-    with RedisOfTenant("acme", port=port) as client:
-        for _ in range(2):
-            assert check_redis_connected(client) == []
+def ask(client, **settings):
+    """Ask for the heartbeat; return the text of its E004, and wait until the check is done."""
+    app = DockerflowMiddleware(hello, redis=client, **settings)
+    details = json.loads(request(app, "/__heartbeat__").body)["details"]
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("dockerflow ")])
+    return details["check_redis_connected"]["messages"]["dockerflow.health.E004"]
