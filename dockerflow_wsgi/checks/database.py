@@ -1,59 +1,60 @@
-"""Whether the database answers."""
+"""The built-in check for databases, and queries on the app's own connections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from ..errors import require_extra
 from ..redaction import format_error
+from .deadline import report_when_overdue
 from .messages import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION, CheckMessage, Error
-from .pool import has_room, own_connections
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
+    from typing import TypeAlias
+
+    from sqlalchemy.engine import Connection, Engine
+
+    MakeMessage: TypeAlias = Callable[[str, str | None], CheckMessage]
+
+T = TypeVar("T")
+
+_EXHAUSTED = "The connection pool is exhausted"
+_HINT = "Look for connections that are not given back, or enlarge the pool."
 
 
 def check_database_connected(db: Any) -> list[CheckMessage]:
-    """Ask the database for ``SELECT 1``, in its dialect's own form.
+    """Check that the database answers a query on one of the app's own connections.
+
+    The query is ``SELECT 1`` in the dialect's own form. An SQLite file is read, and never
+    created. The check queues for a connection as the app does.
 
     Args:
-        db: A synchronous SQLAlchemy ``Engine`` (1.4 or 2.x), or an object with an ``engine``
-            or, as Flask-SQLAlchemy has it, with ``engines`` by bind key: then all are asked.
+        db: A synchronous SQLAlchemy ``Engine`` (1.4 or 2.x), an object with an ``engine``, or an
+            object with ``engines`` by bind key, such as Flask-SQLAlchemy's, which are all checked.
 
     Returns:
-        An error ``dockerflow.health.E008`` for each engine that fails with a DB-API error,
-        ``E009`` for each that fails with any other SQLAlchemy error, such as an exhausted
-        pool; nothing if all answer. The connection is back in its pool in any case.
+        For each engine that fails, an error ``dockerflow.health.E008`` (a DB-API error, or an
+        SQLite file that is missing) or ``E009`` (any other SQLAlchemy error, an exhausted pool,
+        or an asyncio engine); an empty list if all answer.
 
     Raises:
         ImportError: SQLAlchemy is not installed.
     """
-    return [message for bind, engine in engines_of(db) for message in _ask(engine, bind)]
+    return [message for bind, engine in engines_of(db) for message in _check_engine(engine, bind)]
 
 
 def engine_of(db: Any) -> Engine:
-    """Return the (default) engine of a database.
-
-    Args:
-        db: An engine, or an object with an ``engine``.
-
-    Returns:
-        The engine.
-    """
+    """Return the default engine of a database: itself, or its ``engine``."""
     engine: Engine = getattr(db, "engine", db)
     return engine
 
 
 def engines_of(db: Any) -> Iterator[tuple[str, Engine]]:
-    """Find all engines of a database.
-
-    Args:
-        db: As for `check_database_connected`.
-
-    Yields:
-        Each engine, after a text that names its bind.
-    """
+    """Yield each engine of a database after a text that names its bind."""
     engines = getattr(db, "engines", None)
     if isinstance(engines, Mapping):
         for key, engine in engines.items():
@@ -62,47 +63,131 @@ def engines_of(db: Any) -> Iterator[tuple[str, Engine]]:
         yield "", engine_of(db)
 
 
-def _ask(engine: Engine, bind: str) -> list[CheckMessage]:
+def format_db_error(error: Exception) -> str:
+    """Format an error of SQLAlchemy without the statement and parameters that it adds."""
+    original = getattr(error, "orig", None) or error
+    return f"{type(original).__name__}: {format_error(original)}"
+
+
+def missing_file(engine: Engine) -> str | None:
+    """Return the path of an SQLite file that does not exist; connecting would create it."""
+    path = sqlite_file(engine)
+    return path if path is not None and not os.path.exists(path) else None
+
+
+def sqlite_file(engine: Engine) -> str | None:
+    """Return the path of an engine's SQLite file, as far as the engine's URL has it."""
+    if engine.dialect.name != "sqlite" or engine.url.host:
+        return None  # another database, or SQLite on another host
+    arguments, _ = engine.dialect.create_connect_args(engine.url)
+    path = str(arguments[0]) if arguments else ":memory:"
+    if path.startswith("file:"):
+        parts = urlsplit(path)
+        path = ":memory:" if "mode=memory" in parts.query else unquote(parts.path)
+    return None if path in {"", ":memory:"} else path
+
+
+def shares_connection(engine: Engine) -> bool:
+    """Return whether the pool gives out connections in use, as for SQLite in memory.
+
+    To give such a connection back would end the app's transaction.
+    """
+    from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+    return isinstance(engine.pool, (SingletonThreadPool, StaticPool))
+
+
+def run_query(engine: Engine, query: Callable[[Connection], T], make_message: MakeMessage) -> T:
+    """Run a query on a connection of the app's pool, or on a new one if the pool shares its own.
+
+    Args:
+        engine: The app's engine.
+        query: The query. It is repeated once if the server had closed the pooled connection.
+        make_message: Makes the message for a deadline that passes during the wait for a
+            connection, of the reason and a hint.
+
+    Returns:
+        The query's result. The connection is back in its pool in any case.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    with _without_shared_connection(engine) as asked:
+        try:
+            with _connect(asked, make_message) as connection:
+                return query(connection)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        with _connect(asked, make_message) as connection:  # the pool has dropped the closed ones
+            return query(connection)
+
+
+@contextmanager
+def _without_shared_connection(engine: Engine) -> Iterator[Engine]:
+    from sqlalchemy.engine import Engine
+
+    if not shares_connection(engine):
+        yield engine
+        return
+    isolated = Engine(engine.pool.recreate(), engine.dialect, engine.url)
+    try:
+        yield isolated
+    finally:
+        isolated.dispose()
+
+
+def _connect(engine: Engine, make_message: MakeMessage) -> Connection:
+    from sqlalchemy.pool import QueuePool
+
+    def count_busy() -> int:
+        pool = engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) and not pool.checkedin() else 0
+
+    busy = count_busy()
+
+    def make_messages() -> list[CheckMessage]:
+        # A connection that is being opened counts as busy, one that is queued for does not.
+        if busy and busy == count_busy():
+            return [make_message(f"{_EXHAUSTED}: {engine.pool.status()}", _HINT)]
+        return [make_message(f"No connection was opened yet: {engine.pool.status()}", None)]
+
+    with report_when_overdue(make_messages):
+        return engine.connect()
+
+
+def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
     with require_extra("sqlalchemy"):
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
         from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+    def e008(text: str) -> CheckMessage:
+        return Error(f"{bind}{text}", id=ERROR_DB_API_EXCEPTION)
+
+    def e009(text: str, hint: str | None = None) -> CheckMessage:
+        return Error(f"{bind}{text}", hint=hint, id=ERROR_SQLALCHEMY_EXCEPTION)
+
+    if engine.dialect.is_async:
+        return [e009("The engine's driver is for asyncio: pass a synchronous engine")]
+    if path := missing_file(engine):
+        return [e008(f"The SQLite file {path} does not exist")]
     try:
-        if hasattr(engine, "sync_engine"):
-            text = f"{bind}The database is an asyncio engine: pass a synchronous one"
-            return [Error(text, id=ERROR_SQLALCHEMY_EXCEPTION)]
-        pool = getattr(engine, "pool", None)
-        if pool is not None and not has_room(pool):
-            return [_exhausted(bind, pool.status())]
-        with own_connections(engine) as asked:
-            _select_1(asked)
+        with ExitStack() as stack:
+            if engine.dialect.name == "sqlite":  # its driver waits for a lock for 5 seconds
+                locked = e008("The SQLite database is still locked")
+                stack.enter_context(report_when_overdue(lambda: [locked]))
+            run_query(engine, _select, e009)
     except DBAPIError as error:
-        return [Error(f"{bind}DB-API error: {format_error(error)}", id=ERROR_DB_API_EXCEPTION)]
+        return [e008(f"DB-API error: {format_db_error(error)}")]
     except PoolTimeoutError as error:
-        return [_exhausted(bind, format_error(error))]
+        return [e009(f"{_EXHAUSTED}: {format_error(error)}", _HINT)]
     except SQLAlchemyError as error:
-        text = f"{bind}SQLAlchemy error: {type(error).__name__}: {format_error(error)}"
-        return [Error(text, id=ERROR_SQLALCHEMY_EXCEPTION)]
+        return [e009(f"SQLAlchemy error: {format_db_error(error)}")]
     return []
 
 
-def _select_1(engine: Engine) -> None:
-    from sqlalchemy import select
-    from sqlalchemy.exc import DBAPIError
+def _select(connection: Connection) -> None:
+    from sqlalchemy import select, text
 
-    try:
-        with engine.connect() as connection:
-            connection.scalar(select(1))
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        # The server had closed a pooled connection; SQLAlchemy has emptied the pool of them.
-        with engine.connect() as connection:
-            connection.scalar(select(1))
-
-
-def _exhausted(bind: str, status: str) -> Error:
-    return Error(
-        f"{bind}The connection pool is exhausted: {status}",
-        hint="Look for connections that are not given back, or enlarge the pool.",
-        id=ERROR_SQLALCHEMY_EXCEPTION,
-    )
+    # SQLite answers SELECT 1 without reading its file.
+    is_sqlite = connection.dialect.name == "sqlite"
+    connection.scalar(text("SELECT count(*) FROM sqlite_master") if is_sqlite else select(1))

@@ -1,14 +1,23 @@
-"""Whether the database has all of Alembic's migrations."""
+"""The built-in check for Alembic's migrations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..errors import require_extra
 from ..redaction import format_error
-from .database import engine_of
+from .database import (
+    engine_of,
+    format_db_error,
+    missing_file,
+    run_query,
+    shares_connection,
+    sqlite_file,
+)
+from .deadline import report_when_overdue
 from .messages import (
     ERROR_UNUSABLE_MIGRATIONS,
     INFO_CANT_CHECK_MIGRATIONS,
@@ -19,33 +28,40 @@ from .messages import (
     Info,
     Warning,
 )
-from .pool import has_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeAlias
 
     from alembic.config import Config
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Connection, Engine
+
+    # The revisions, and which file or table is missing, if any
+    _Applied: TypeAlias = tuple[frozenset[str], str]
 
 T = TypeVar("T")
+
+_TABLE_HINT = "if env.py uses another one, configure version_table and version_table_schema"
 
 
 def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]:
     """Compare the database's revisions with those of the migration scripts.
 
-    The scripts are read once per process.
+    The scripts are read once per process; ``env.py`` is not executed.
 
     Args:
-        migrate: An ``alembic.config.Config``, or a ``flask_migrate.Migrate``. A ``Config``
-            whose main section sets ``version_table`` or ``version_table_schema`` is heeded.
+        migrate: An ``alembic.config.Config``, or a ``flask_migrate.Migrate``. If ``env.py`` sets
+            ``version_table`` or ``version_table_schema``, the ``Config`` must have the same in
+            its main section, and ``Migrate`` in its keyword arguments.
         db: The database to ask, as for `check_database_connected`; by default Flask-Migrate's
             own, or the ``sqlalchemy.url`` of the ``Config``.
 
     Returns:
-        An info ``dockerflow.health.I001`` if the database cannot be asked, a warning
-        ``W001`` if it lacks migrations, ``I002`` if it is at a revision that the
-        scripts do not have, an error ``E011`` if the scripts or the config are unusable;
-        nothing if the database is up to date.
+        A warning ``dockerflow.health.W001`` if the database lacks migrations or the version
+        table; an info ``I001`` if it cannot be asked now, or is in memory on a connection that
+        the app may be using; an info ``I002`` if it is at a revision that the scripts do not
+        have, as during a rolling deployment; an error ``E011`` if the scripts or the config are
+        unusable, or the database's driver is for asyncio. An empty list if it is up to date.
 
     Raises:
         ImportError: Alembic is not installed.
@@ -58,16 +74,22 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
     except Exception as error:  # noqa: BLE001 - revision scripts are code and may raise anything
         text = f"The migrations are unusable: {type(error).__name__}: {format_error(error)}"
         return [Error(text, id=ERROR_UNUSABLE_MIGRATIONS)]
-    pool = getattr(engine, "pool", None)
-    if pool is not None and not has_room(pool):
-        text = f"The database cannot be asked for its migrations: {pool.status()}"
-        return [Info(text, id=INFO_CANT_CHECK_MIGRATIONS)]
+    if engine.dialect.is_async:
+        text = "The database's driver is for asyncio: pass a synchronous engine as db"
+        return [Error(text, id=ERROR_UNUSABLE_MIGRATIONS)]
+    if sqlite_file(engine) is None and shares_connection(engine):
+        return [_cannot_ask("the app may be using the connection of a database in memory")]
     try:
-        applied = _applied(engine, *_version_table(migrate))
+        with report_when_overdue(lambda: [_cannot_ask("it has not answered yet")]):
+            applied = _read_applied(engine, *_version_table(migrate))
     except SQLAlchemyError as error:
-        text = f"The database cannot be asked for its migrations: {format_error(error)}"
-        return [Info(text, id=INFO_CANT_CHECK_MIGRATIONS)]
-    return _compare(scripts, applied)
+        return [_cannot_ask(format_db_error(error))]
+    return _compare(scripts, *applied)
+
+
+def _cannot_ask(reason: str, hint: str | None = None) -> CheckMessage:
+    text = f"The database cannot be asked for its migrations: {reason}"
+    return Info(text, hint=hint, id=INFO_CANT_CHECK_MIGRATIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,39 +151,40 @@ def _engine_from_url(config: Config) -> Engine:
 
 
 def _version_table(migrate: Any) -> tuple[str, str | None]:
-    """Return the name and the schema of the table of applied revisions.
-
-    They may have been changed: Flask-Migrate was told so by keyword arguments; a Config can
-    say it in its main section.
-    """
+    """Return the name and the schema of the version table, from the app's settings."""
     option = (
         migrate.alembic_ctx_kwargs.get if _is_flask_migrate(migrate) else migrate.get_main_option
     )
     return option("version_table") or "alembic_version", option("version_table_schema")
 
 
-def _applied(engine: Engine, version_table: str, schema: str | None) -> frozenset[str]:
-    # Not Alembic's MigrationContext, which logs two lines at INFO for each heartbeat.
+def _read_applied(engine: Engine, name: str, schema: str | None) -> _Applied:
+    if path := missing_file(engine):
+        return frozenset(), f"the SQLite file {path} does not exist"
+    return run_query(engine, partial(_select_applied, name, schema), _cannot_ask)
+
+
+def _select_applied(name: str, schema: str | None, connection: Connection) -> _Applied:
+    # Alembic's MigrationContext would log two lines at INFO for each heartbeat.
     from sqlalchemy import column, inspect, select, table
 
-    revisions = table(version_table, column("version_num"), schema=schema)
-    with engine.connect() as connection:
-        if not inspect(connection).has_table(version_table, schema=schema):
-            return frozenset()
-        return frozenset(connection.execute(select(revisions.c.version_num)).scalars())
+    if not inspect(connection).has_table(name, schema=schema):
+        full_name = f"{schema}.{name}" if schema else name
+        return frozenset(), f"there is no table {full_name}; {_TABLE_HINT}"
+    revisions = select(table(name, column("version_num"), schema=schema).c.version_num)
+    return frozenset(connection.execute(revisions).scalars()), ""
 
 
-def _compare(scripts: _Scripts, applied: frozenset[str]) -> list[CheckMessage]:
-    unknown = applied - scripts.revisions
-    if unknown:
-        text = f"The database is at a revision that the code does not have: {_listed(unknown)}"
+def _compare(scripts: _Scripts, applied: frozenset[str], missing: str) -> list[CheckMessage]:
+    if unknown := applied - scripts.revisions:
+        text = f"The database is at a revision that the code does not have: {_join(unknown)}"
         return [Info(text, id=INFO_UNKNOWN_REVISION)]
     pending = scripts.heads - applied
-    if pending:
-        text = f"Unapplied migrations found: {_listed(pending)}"
-        return [Warning(text, id=WARNING_UNAPPLIED_MIGRATION)]
-    return []
+    if not pending:
+        return []
+    text = f"Unapplied migrations found: {_join(pending)}{missing and f' ({missing})'}"
+    return [Warning(text, id=WARNING_UNAPPLIED_MIGRATION)]
 
 
-def _listed(revisions: Iterable[str]) -> str:
+def _join(revisions: Iterable[str]) -> str:
     return ", ".join(sorted(revisions))

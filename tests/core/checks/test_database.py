@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 from servers import POSTGRESQL
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.dialects import mysql, oracle, postgresql, sqlite
+from sqlalchemy.dialects import mysql, oracle, postgresql
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.pool import QueuePool, StaticPool
+from waiting import TIMEOUT_S, wait_until
 from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware
@@ -35,9 +40,21 @@ def sqlite_url(path):
     return f"sqlite:///{path}"
 
 
+def messages_of(app):
+    """Ask for the heartbeat, and return the messages of its only check by ID."""
+    details = json.loads(request(app, "/__heartbeat__").body)["details"]
+    return details.get("check_database_connected", {"messages": {}})["messages"]
+
+
+def check_threads():
+    """Return the threads of checks that still run."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("dockerflow ")]
+
+
 @pytest.fixture
 def engine(make_engine, tmp_path):
     """Make an engine that works."""
+    (tmp_path / "db").touch()
     options = {"check_same_thread": False}
     return make_engine(sqlite_url(tmp_path / "db"), poolclass=QueuePool, connect_args=options)
 
@@ -91,45 +108,145 @@ def test_a_host_that_does_not_listen_is_e008(make_engine):
     assert "s3cr3t" not in message.msg
 
 
-def test_a_driver_that_shows_the_url_is_masked():
-    """Also for who calls the check itself, without a heartbeat that masks what it reports."""
-    from sqlalchemy.exc import OperationalError
+def failing_engine(make_engine, error):
+    """Make an engine whose connections fail with an error."""
 
-    class Engine:
-        def connect(self):
-            raise OperationalError(None, None, Exception("no postgresql://ada:s3cr3t@db"))
+    def connect():
+        raise error
 
-    (message,) = check_database_connected(Engine())
+    return make_engine("sqlite://", creator=connect)
+
+
+def test_credentials_in_a_drivers_message_are_redacted(make_engine):
+    """The check itself redacts them, for callers that use it without a heartbeat."""
+    error = sqlite3.OperationalError("no postgresql://ada:s3cr3t@db")
+    (message,) = check_database_connected(failing_engine(make_engine, error))
     assert message.id == "dockerflow.health.E008"
-    assert "postgresql://ada:***@db" in message.msg
+    assert message.msg == "DB-API error: OperationalError: no postgresql://ada:***@db"
 
 
-def test_an_sqlite_file_that_cannot_be_opened_is_e008(make_engine, tmp_path):
-    """A directory in the file's place."""
-    (message,) = check_database_connected(make_engine(sqlite_url(tmp_path)))
-    assert message.id == "dockerflow.health.E008"
+class TestSQLiteFile:
+    """The check reads an SQLite file, and never creates one."""
+
+    def test_a_directory_is_e008(self, make_engine, tmp_path):
+        """A directory cannot be opened as a database."""
+        (message,) = check_database_connected(make_engine(sqlite_url(tmp_path)))
+        assert message.id == "dockerflow.health.E008"
+
+    @pytest.mark.parametrize("name", ["{}", "file:{}?uri=true", "file:{}?mode=rwc&uri=true"])
+    def test_a_missing_file_is_e008_and_not_created(self, make_engine, tmp_path, name):
+        """The message names the path, also if the URL holds a URI."""
+        path = tmp_path / "gone file"
+        (message,) = check_database_connected(make_engine(f"sqlite:///{name.format(path)}"))
+        assert message.id == "dockerflow.health.E008"
+        assert message.msg == f"The SQLite file {path} does not exist"
+        assert not path.exists()
+
+    def test_a_database_in_memory_has_no_file(self, make_engine):
+        """A URI can name a database in memory, with a name that looks like a file's."""
+        for url in ("sqlite://", "sqlite:///file:gone?mode=memory&cache=shared&uri=true"):
+            assert check_database_connected(make_engine(url, poolclass=StaticPool)) == []
+
+    @pytest.mark.parametrize("position", [0, 100], ids=["garbage", "corrupt"])
+    def test_a_damaged_file_is_e008(self, make_engine, tmp_path, position):
+        """Damage in the header or in the schema is found, because the file is read."""
+        path = tmp_path / "db"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE t (x)")
+            connection.commit()
+        content = path.read_bytes()
+        path.write_bytes(content[:position] + b"damaged " * 50 + content[position + 400 :])
+        (message,) = check_database_connected(make_engine(sqlite_url(path)))
+        assert message.id == "dockerflow.health.E008"
+        assert message.msg.startswith("DB-API error: DatabaseError: ")
+        assert "SELECT" not in message.msg
+
+    @pytest.mark.parametrize("timeout_s", [0.1, 60])
+    def test_a_locked_file_is_e008(self, make_engine, tmp_path, timeout_s):
+        """The lock is reported, even if the driver waits for longer than the heartbeat."""
+        path = tmp_path / "db"
+        engine = make_engine(sqlite_url(path), connect_args={"timeout": timeout_s})
+        app = DockerflowMiddleware(hello, db=engine, check_timeout=0.5)
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            writer.execute("BEGIN EXCLUSIVE")
+            reported = messages_of(app)
+        assert list(reported) == ["dockerflow.health.E008"]
+        assert "locked" in reported["dockerflow.health.E008"]
+        wait_until(lambda: not check_threads())
 
 
-def test_an_exhausted_pool_is_called_that(make_engine, tmp_path):
-    """E009, and nothing of ours stays checked out."""
-    engine = make_engine(
-        sqlite_url(tmp_path / "db"),
-        poolclass=QueuePool,
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=0.05,
-    )
-    with engine.connect():
-        (message,) = check_database_connected(engine)
-        assert message.id == "dockerflow.health.E009"
-        assert message.msg.startswith("The connection pool is exhausted: ")
-        assert engine.pool.checkedout() == 1
-    assert engine.pool.checkedout() == 0
-    assert check_database_connected(engine) == []
+class TestPool:
+    """The check queues for a connection as the app does."""
+
+    @pytest.fixture
+    def small(self, make_engine, tmp_path):
+        """Return a function that makes engines with one connection at most."""
+
+        def make(**options):
+            (tmp_path / "db").touch()
+            return make_engine(
+                sqlite_url(tmp_path / "db"),
+                poolclass=QueuePool,
+                pool_size=1,
+                max_overflow=0,
+                connect_args={"check_same_thread": False},  # the default of SQLAlchemy 2
+                **options,
+            )
+
+        return make
+
+    def test_an_exhausted_pool_is_named(self, small):
+        """The pool's own timeout gives E009, and the check holds no connection."""
+        engine = small(pool_timeout=0.05)
+        with engine.connect():
+            (message,) = check_database_connected(engine)
+            assert message.id == "dockerflow.health.E009"
+            assert message.msg.startswith("The connection pool is exhausted: ")
+            assert "not given back" in message.hint
+            assert engine.pool.checkedout() == 1
+        assert engine.pool.checkedout() == 0
+        assert check_database_connected(engine) == []
+
+    def test_an_exhausted_pool_is_named_by_the_deadline(self, small):
+        """The pool waits for longer than the heartbeat; the report has the pool's status."""
+        engine = small(pool_timeout=60)
+        app = DockerflowMiddleware(hello, db=engine, check_timeout=0.5)
+        with engine.connect():
+            reported = messages_of(app)
+        text = reported.pop("dockerflow.health.E009")
+        assert text.startswith("The connection pool is exhausted: Pool size: 1 ")
+        assert not reported
+        wait_until(lambda: not check_threads())
+        assert engine.pool.checkedout() == 0
+
+    def test_a_busy_pool_is_fine(self, small):
+        """The check gets the connection that the app gives back before the deadline."""
+        engine = small()
+        app = DockerflowMiddleware(hello, db=engine, check_timeout=TIMEOUT_S)
+        connection = engine.connect()
+        timer = threading.Timer(0.3, connection.close)
+        timer.start()
+        assert messages_of(app) == {}
+        timer.join()
+
+    def test_a_connection_that_is_being_opened_is_not_exhaustion(self, make_engine, tmp_path):
+        """A database that lets nobody in is E009 with the pool's status."""
+        go_on = threading.Event()
+
+        def connect():
+            go_on.wait(TIMEOUT_S)
+            return sqlite3.connect(":memory:", check_same_thread=False)
+
+        engine = make_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1)
+        reported = messages_of(DockerflowMiddleware(hello, db=engine, check_timeout=0.3))
+        go_on.set()
+        assert reported["dockerflow.health.E009"].startswith("No connection was opened yet: Pool")
+        wait_until(lambda: not check_threads())
 
 
 def test_a_full_pool_whose_connections_are_free_is_not_exhausted(make_engine, tmp_path):
-    """Heartbeat after heartbeat is given the same one."""
+    """Every heartbeat gets the same free connection."""
+    (tmp_path / "db").touch()
     options = {"connect_args": {"check_same_thread": False}}  # SQLAlchemy 1.4 does not set it
     engine = make_engine(
         sqlite_url(tmp_path / "db"), poolclass=QueuePool, pool_size=1, max_overflow=0, **options
@@ -139,17 +256,12 @@ def test_a_full_pool_whose_connections_are_free_is_not_exhausted(make_engine, tm
         assert json.loads(request(app, "/__heartbeat__").body)["status"] == "ok"
 
 
-def test_any_other_sqlalchemy_error_is_e009():
-    """Such as a dialect's complaint that is none of the driver's."""
-    from sqlalchemy.exc import InvalidRequestError
-
-    class Engine:
-        def connect(self):
-            raise InvalidRequestError("misused postgresql://ada:s3cr3t@db")
-
-    (message,) = check_database_connected(Engine())
+def test_any_other_sqlalchemy_error_is_e009(make_engine):
+    """An error of SQLAlchemy itself is reported with its class."""
+    error = InvalidRequestError("misused postgresql://ada:s3cr3t@db")
+    (message,) = check_database_connected(failing_engine(make_engine, error))
     assert message.id == "dockerflow.health.E009"
-    assert message.msg == ("SQLAlchemy error: InvalidRequestError: misused postgresql://ada:***@db")
+    assert message.msg == "SQLAlchemy error: InvalidRequestError: misused postgresql://ada:***@db"
 
 
 def test_what_is_no_engine_is_an_error_of_the_check():
@@ -162,14 +274,13 @@ def test_what_is_no_engine_is_an_error_of_the_check():
 @pytest.mark.parametrize(
     ("dialect", "statement"),
     [
-        (sqlite.dialect(), "SELECT 1"),
         (postgresql.dialect(), "SELECT 1"),
         (mysql.dialect(), "SELECT 1"),
         (oracle.dialect(), "SELECT 1 FROM DUAL"),
     ],
 )
 def test_the_question_has_the_dialects_own_form(dialect, statement):
-    """Oracle's SELECT needs a table; the check sends what it sends to a mock of each dialect."""
+    """Oracle's SELECT needs a table, the others do without."""
     sent = []
 
     class Connection:
@@ -184,13 +295,15 @@ def test_the_question_has_the_dialects_own_form(dialect, statement):
 
     class Engine:
         connect = Connection
+        pool = None
 
+    Engine.dialect = Connection.dialect = dialect
     assert check_database_connected(Engine()) == []
     assert sent == [statement]
 
 
 def test_an_in_memory_database_is_left_alone(make_engine):
-    """Neither is a transaction of the app's ended, nor its database dropped for want of room."""
+    """No transaction of the app is ended, and its database is not dropped for a new one."""
     shared = make_engine(
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
@@ -218,9 +331,11 @@ def test_the_own_connection_of_an_in_memory_database_is_closed(make_engine):
     assert seen == ["opened", "closed"]
 
 
-def test_an_asyncio_engine_is_told(make_engine):
-    """It cannot be asked from a thread."""
-    engine = SimpleNamespace(sync_engine=make_engine("sqlite://"))
-    (message,) = check_database_connected(engine)
+@pytest.mark.parametrize("take", [lambda engine: engine, lambda engine: engine.sync_engine])
+def test_an_asyncio_engine_is_e009(take):
+    """The message asks for a synchronous engine, also for the inner engine of an asyncio one."""
+    pytest.importorskip("aiosqlite")
+    asyncio = pytest.importorskip("sqlalchemy.ext.asyncio")
+    (message,) = check_database_connected(take(asyncio.create_async_engine("sqlite+aiosqlite://")))
     assert message.id == "dockerflow.health.E009"
-    assert "asyncio" in message.msg
+    assert message.msg == "The engine's driver is for asyncio: pass a synchronous engine"

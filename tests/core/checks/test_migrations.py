@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 
 import alembic.command
 import pytest
 from alembic.config import Config
 from sqlalchemy import create_engine, text
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
+from waiting import wait_until
 from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
@@ -61,6 +63,7 @@ class TestMigrationsCheck:
     @pytest.fixture
     def engine(self, tmp_path):
         """Make an engine for an empty database."""
+        (tmp_path / "db").touch()
         url, options = f"sqlite:///{tmp_path / 'db'}", {"check_same_thread": False}
         engine = create_engine(url, poolclass=QueuePool, connect_args=options)
         yield engine
@@ -90,12 +93,24 @@ class TestMigrationsCheck:
         assert [record.name for record in log if record.levelno >= 20] == []
 
     def test_unapplied_migrations_are_w001(self, config, engine):
-        """The pending head is named; so it is without any version table."""
-        (message,) = check_migrations_applied(config, engine)
-        expected = checks.Warning("Unapplied migrations found: bbbb", id="dockerflow.health.W001")
-        assert message == expected
+        """The message names the pending head."""
         alembic.command.upgrade(config, "aaaa")
+        expected = checks.Warning("Unapplied migrations found: bbbb", id="dockerflow.health.W001")
         assert check_migrations_applied(config, engine) == [expected]
+
+    def test_a_missing_version_table_is_w001(self, config, engine):
+        """The message names the table that was looked for, and the settings that name another."""
+        config.set_main_option("version_table", "applied")
+        (message,) = check_migrations_applied(config, engine)
+        assert message.id == "dockerflow.health.W001"
+        assert message.msg == (
+            "Unapplied migrations found: bbbb (there is no table applied; if env.py uses another "
+            "one, configure version_table and version_table_schema)"
+        )
+
+    def test_without_revisions_no_version_table_is_needed(self, scripts, engine):
+        """A service without migrations is up to date."""
+        assert check_migrations_applied(make_config(scripts, engine), engine) == []
 
     def test_every_pending_head_is_named(self, scripts, config, engine):
         """Of several branches, those that the database lacks."""
@@ -109,7 +124,7 @@ class TestMigrationsCheck:
 
     @pytest.mark.parametrize("revision", ["ffff", "aa"])
     def test_a_revision_that_the_code_lacks_is_i002(self, config, engine, revision):
-        """A revision of a newer release is information; "aa" only begins like a known one."""
+        """A later release has migrated, as in a rolling deployment; a prefix is another name."""
         alembic.command.upgrade(config, "head")
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
@@ -119,8 +134,8 @@ class TestMigrationsCheck:
         assert message.msg.endswith(f"does not have: {revision}")
 
     def test_a_database_that_cannot_be_asked_is_i001(self, config, tmp_path):
-        """It is the database check's business to be alarmed."""
-        unreachable = create_engine(f"sqlite:///{tmp_path / 'no' / 'db'}")
+        """The database check is the one that reports an error."""
+        unreachable = create_engine(f"sqlite:///{tmp_path}")
         (message,) = check_migrations_applied(config, unreachable)
         assert message.id == "dockerflow.health.I001"
         assert message.level == checks.INFO
@@ -167,9 +182,7 @@ class TestMigrationsCheck:
         for number in range(200):
             revise(scripts, f"r{number:04}", f"r{number - 1:04}" if number else None)
         config = make_config(scripts, engine)
-        assert (
-            check_migrations_applied(config, engine)[0].msg == "Unapplied migrations found: r0199"
-        )
+        assert "found: r0199 (" in check_migrations_applied(config, engine)[0].msg
         started_s = time.process_time()
         for _ in range(10):
             check_migrations_applied(config, engine)
@@ -227,16 +240,87 @@ class TestMigrationsCheck:
         alembic.command.upgrade(config, "head")
         assert json.loads(request(app, "/__heartbeat__").body)["status"] == "ok"
 
-    def test_an_exhausted_pool_is_i001(self, config, tmp_path):
-        """It is given up in time to say so, long before the pool gives up by itself."""
-        url = f"sqlite:///{tmp_path / 'db'}"
-        options = {"connect_args": {"check_same_thread": False}, "pool_timeout": 600}
-        engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, **options)
-        app = DockerflowMiddleware(hello, check_timeout=1)
-        app.init_check(check_migrations_applied, config, db=engine)
-        with engine.connect():
-            told = json.loads(request(app, "/__heartbeat__").body)
-        engine.dispose()
-        ((name, text),) = told["details"]["check_migrations_applied"]["messages"].items()
+    def test_an_exhausted_pool_is_i001(self, config, engine):
+        """The check reports it by the deadline, although the pool waits for longer."""
+        one = create_engine(engine.url, **ONE_CONNECTION)
+        app = DockerflowMiddleware(hello, check_timeout=0.5)
+        app.init_check(check_migrations_applied, config, db=one)
+        with one.connect():
+            reported = json.loads(request(app, "/__heartbeat__").body)
+        ((name, reason),) = reported["details"]["check_migrations_applied"]["messages"].items()
         assert name == "dockerflow.health.I001"
-        assert text.startswith("The database cannot be asked for its migrations: Pool size: 1")
+        text = "The database cannot be asked for its migrations: The connection pool is exhausted: "
+        assert reason.startswith(f"{text}Pool size: 1")
+        wait_until(lambda: not check_threads())
+        assert one.pool.checkedout() == 0
+        one.dispose()
+
+
+ONE_CONNECTION = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
+
+
+def check_threads():
+    """Return the threads of checks that still run."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("dockerflow ")]
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Make an Alembic config for one revision."""
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    revise(tmp_path / "migrations", "aaaa", None)
+    return make_config(tmp_path / "migrations", None)
+
+
+def test_a_missing_sqlite_file_is_w001_and_not_created(config, tmp_path):
+    """The message names the file."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'gone'}")
+    (message,) = check_migrations_applied(config, engine)
+    assert message.id == "dockerflow.health.W001"
+    assert f"aaaa (the SQLite file {tmp_path / 'gone'} does not exist)" in message.msg
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool])
+def test_a_transaction_in_memory_is_not_ended(config, pool):
+    """The app's only connection is left alone, and the check reports I001."""
+    engine = create_engine("sqlite://", poolclass=pool, connect_args={"check_same_thread": False})
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE orders (x)"))
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+        (message,) = check_migrations_applied(config, engine)
+        connection.execute(text("INSERT INTO orders VALUES (2)"))
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT x FROM orders")).scalars().all()
+    engine.dispose()
+    assert message.id == "dockerflow.health.I001"
+    assert rows == [1, 2]
+
+
+def test_a_file_behind_a_static_pool_is_read(config, tmp_path):
+    """The check uses a connection of its own, so that the app's transaction goes on."""
+    options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+    engine = create_engine(f"sqlite:///{tmp_path / 'db'}", **options)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('aaaa')"))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE orders (x)"))
+        assert check_migrations_applied(config, engine) == []
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT x FROM orders")).scalars().all() == [1]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("is_url", [True, False], ids=["url", "engine"])
+def test_an_asyncio_driver_is_e011(config, is_url):
+    """Such a database can never be asked, whether the driver is in the URL or in an engine."""
+    pytest.importorskip("aiosqlite")
+    asyncio = pytest.importorskip("sqlalchemy.ext.asyncio")
+    config.set_main_option("sqlalchemy.url", "sqlite+aiosqlite://")
+    db = None if is_url else asyncio.create_async_engine("sqlite+aiosqlite://")
+    (message,) = check_migrations_applied(config, db)
+    assert message.id == "dockerflow.health.E011"
+    assert message.msg == "The database's driver is for asyncio: pass a synchronous engine as db"

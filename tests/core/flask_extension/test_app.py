@@ -373,7 +373,7 @@ def test_flask_migrates_migrations_are_checked(app, tmp_path, monkeypatch):
     (tmp_path / "migrations" / "versions" / "aaaa.py").write_text(script)
     Dockerflow(app, db=db, migrate=migrate)
     found = heartbeat(app).json["details"]["check_migrations_applied"]["messages"]
-    assert found == {"dockerflow.health.W001": "Unapplied migrations found: aaaa"}
+    assert found["dockerflow.health.W001"].startswith("Unapplied migrations found: aaaa (")
     monkeypatch.setattr("logging.config.fileConfig", print)  # it disables all other loggers
     with app.app_context():
         upgrade()
