@@ -1,7 +1,7 @@
 """One instance of a service, as it stands behind a proxy.
 
-From the environment: ``INSTANCE`` its name, ``LOG_FILE`` and ``LOG_LEVEL``, and ``REDIS_URL``,
-if it has a Redis.
+From the environment: ``INSTANCE`` its name, ``LOG_FILE`` and ``LOG_LEVEL``; ``REDIS_URL``, if it
+has a Redis; ``DATABASE_URL`` and ``SCRIPTS``, if it has a database with migrations.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ import logging
 import os
 from pathlib import Path
 
+from alembic.config import Config
 from redis import Redis
+from sqlalchemy import create_engine
 
 from dockerflow_wsgi import DockerflowMiddleware
 from dockerflow_wsgi.logging import MozlogHandler
 
 log_file = Path(os.environ["LOG_FILE"]).open("a", buffering=1)  # noqa: SIM115 - open to the end
 logging.basicConfig(handlers=[MozlogHandler(log_file)], level=os.environ["LOG_LEVEL"])
-redis_url = os.environ.get("REDIS_URL")
+services = {}
+if "REDIS_URL" in os.environ:
+    services["redis"] = Redis.from_url(os.environ["REDIS_URL"])
+if "DATABASE_URL" in os.environ:
+    services["db"] = create_engine(os.environ["DATABASE_URL"])
+    services["migrate"] = Config()
+    services["migrate"].set_main_option("script_location", os.environ["SCRIPTS"])
 
 
 def app(environ, start_response):
@@ -36,7 +44,7 @@ def as_it_came(environ):
 
 wrapped_app = DockerflowMiddleware(
     app,
-    redis=Redis.from_url(redis_url) if redis_url else None,
+    **services,
     version_path=Path(__file__).parents[3] / "examples",
     summary_extra=as_it_came,
 )
