@@ -7,12 +7,17 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from . import server
 from .doctor import command as doctor
 from .doctor.patience import call_later
 from .redaction import redact
-from .server import command as serve
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
 _MISUSE = 2
 _LEAVE_S = 5.0
@@ -58,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     doctor.add_command(commands)
-    serve.add_command(commands)
+    _add_serve(commands)
     return parser
 
 
@@ -68,6 +73,26 @@ def _bare_parser() -> argparse.ArgumentParser:
         description="Makes any WSGI application comply with Mozilla's Dockerflow.",
         epilog="Wrap the app in Python: wrapped_app = DockerflowMiddleware(app)",
     )
+
+
+def _add_serve(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve the endpoints of a registry, or of an app",
+        description="Serves the endpoints of a CheckRegistry, or of an app that is wrapped in a "
+        "DockerflowMiddleware, and no pages, until SIGTERM or SIGINT.",
+    )
+    parser.add_argument(
+        "target",
+        metavar="MODULE:NAME",
+        help="a CheckRegistry or a wrapped app; MODULE:FACTORY() for what a function returns",
+    )
+    parser.add_argument(
+        "--host", default=server.DEFAULT_HOST, help="the address (default: %(default)s)"
+    )
+    default = f"default: $PORT, or {server.DEFAULT_PORT}"
+    parser.add_argument("--port", help=f"the port ({default}); 0 for any free one")
+    parser.set_defaults(run=server.run_command)
 
 
 def _leave(code: int) -> None:

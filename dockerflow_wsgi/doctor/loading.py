@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks.registry import CheckRegistry
 from ..errors import ConfigurationError, TargetError
-from ..server import endpoints_of
+from ..server import get_middleware
 from ..target import Target, load_target, require_wsgi
 from ..unwrapping import find_middlewares, name_of
 from .exits import REMEDY as NO_EXIT
@@ -84,7 +84,7 @@ _LATER = "Let it do this when it serves, or wait longer with --timeout S"
 
 def _served(registry: CheckRegistry) -> Any:
     try:
-        return endpoints_of(registry)
+        return get_middleware(registry)
     except ConfigurationError as error:
         reason, remedy = "the configuration is wrong", "Fix each of its problems"
         raise TargetError(reason, remedy, problems=error.problems) from error

@@ -28,9 +28,12 @@ def hello(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"hello"]
 app = DockerflowMiddleware(hello)
-def decorate(inner):
-    return lambda environ, start_response: inner(environ, start_response)
-decorated = decorate(app)
+class Outer:
+    def __init__(self, app):
+        self.app = app
+    def __call__(self, environ, start_response):
+        return self.app(environ, start_response)
+outer = Outer(app)
 """
 
 
@@ -45,12 +48,10 @@ SERVE = [sys.executable, "-m", "dockerflow_wsgi", "serve"]
 
 
 @contextmanager
-def served(directory, *arguments, told="Dockerflow's endpoints are at", **environment):
+def served(directory, *arguments, **environment):
     """Run the command until it logs that it is ready, and yield its program and port."""
     with running([*SERVE, *arguments], cwd=directory, **environment) as command:
-        line = json.loads(command.wait_for(" port "))["Fields"]["msg"]
-        assert line.startswith(told)
-        yield command, int(line.rpartition(" ")[2])
+        yield command, command.wait_until_served()
 
 
 def fail(directory, *arguments, **environment):
@@ -61,54 +62,36 @@ def fail(directory, *arguments, **environment):
 
 @pytest.mark.parametrize("target", ["acme:registry", "acme:make()"])
 def test_a_registry_is_served(directory, target):
-    """Or what a factory returns."""
+    """A registry is served, or the one that a factory returns."""
     with served(directory, target, "--port", "0", "--host", "127.0.0.1") as (_command, port):
         assert heartbeat(port) == (200, {"status": "ok", "checks": {"fine": "ok"}, "details": {}})
 
 
-def test_an_app_is_served_as_it_is(directory):
-    """With its pages; $PORT is the port. What it does is logged as mozlog."""
-    with served(directory, "acme:app", PORT="0") as (command, port):
-        assert probe(port, "/").endswith(b"\r\n\r\nhello")
-        assert json.loads(command.wait_for(""))["Type"] == "request.summary"
-
-
-@pytest.mark.parametrize(
-    ("target", "environment", "reason"),
-    [
-        ("acme:hello", {}, "no DockerflowMiddleware was found in the app"),
-        ("acme:app", {"DOCKERFLOW_DISABLED": "1"}, "Dockerflow is disabled"),
-    ],
-)
-def test_an_app_without_endpoints_is_served_with_a_warning(directory, target, environment, reason):
-    """Its pages are answered; nobody is told that there are endpoints."""
-    told = "The app is served at"
-    with served(directory, target, "--port", "0", told=told, **environment) as (command, port):
-        line = json.loads(command.wait_for(""))
-        assert probe(port, "/").endswith(b"\r\n\r\nhello")
-    assert line["Severity"] == 4
-    assert line["Fields"]["msg"] == f"/__lbheartbeat__ is the app's own to answer: {reason}"
-
-
-def test_a_wrapped_app_is_found_behind_a_decorator(directory):
-    """No warning is told then."""
-    with served(directory, "acme:decorated", "--port", "0") as (_command, port):
+@pytest.mark.parametrize("target", ["acme:app", "acme:outer"])
+def test_of_an_app_the_endpoints_are_served_and_no_page(directory, target):
+    """The app may have further middlewares around. $PORT is the port; the log is mozlog."""
+    with served(directory, target, PORT="0") as (command, port):
         assert lbheartbeat_status(port) == 200
+        assert probe(port, "/").startswith(b"HTTP/1.0 404 Not Found")
+        assert probe(port, "/__version__").startswith(b"HTTP/1.0 404 Not Found")
+        logged = [json.loads(command.wait_for(""))["Type"] for _ in range(2)]
+    assert logged == ["dockerflow_wsgi", "request.summary"]
 
 
-def test_a_registry_that_is_switched_off_is_exit_code_1(directory):
-    """There is nothing to serve; who waits for the endpoints is not left to find out."""
-    code, told = fail(directory, "acme:registry", "--port", "0", DOCKERFLOW_DISABLED="1")
+@pytest.mark.parametrize("target", ["acme:registry", "acme:app"])
+def test_when_disabled_it_is_exit_code_1(directory, target):
+    """There is nothing to serve, and stderr has the remedy."""
+    code, stderr = fail(directory, target, "--port", "0", DOCKERFLOW_DISABLED="1")
     assert code == 1
-    assert told == (
-        "dockerflow-wsgi serve: Dockerflow is disabled, so there is nothing to serve. "
+    assert stderr == (
+        "dockerflow-wsgi serve: Dockerflow is disabled: nothing to serve. "
         "Unset DOCKERFLOW_DISABLED\n"
     )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_cleanly(directory, number):
-    """Exit code 0, not a word, the port free again."""
+    """The exit code is 0, nothing is written, and the port is free."""
     with served(directory, "acme:registry", "--port", "0") as (command, port):
         logged = command.output
         assert command.stop(number) == 0
@@ -117,14 +100,14 @@ def test_a_signal_stops_it_cleanly(directory, number):
 
 
 def test_a_taken_port_is_exit_code_1_with_reason_and_remedy(directory):
-    """On one line of stderr."""
+    """Stderr has one line with both."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         code, told = fail(directory, "acme:registry", "--port", str(port), "--host", "127.0.0.1")
     assert code == 1
-    assert told.startswith(f"dockerflow-wsgi serve: port {port} is taken: another process")
+    assert told.startswith(f"dockerflow-wsgi serve: port {port} is taken;  ss -ltnp")
     assert told.count("\n") == 1
 
 
@@ -133,20 +116,21 @@ def test_a_taken_port_is_exit_code_1_with_reason_and_remedy(directory):
     [
         (["acme:registri"], {}, "did you mean 'registry'?"),
         (["nowhere:app"], {}, "there is no module 'nowhere'"),
-        (["acme:__name__"], {}, "must be a CheckRegistry or a WSGI application, not a str"),
+        (["acme:__name__"], {}, "__name__ is not a WSGI app but of type str"),
+        (["acme:hello"], {}, "the app has no DockerflowMiddleware: wrap it in one first"),
         (["acme"], {}, "Write MODULE:NAME"),
         (["acme:make"], {}, "make() cannot be called with environ and start_response. If it is a "
                             "factory, write acme:make()"),
         (["acme:build"], {}, "write acme:build()"),
         (["acme:needs"], {}, "Name a callable that takes environ and start_response, or a Che"),
-        (["acme:registry", "--port", "x"], {}, "--port: 'x': expected a port number from 0 to 65"),
+        (["acme:registry", "--port", "x"], {}, "port = 'x' (argument port): expected a port"),
         (["acme:registry"], {"PORT": "x"}, "port = 'x' (environment variable PORT): expected"),
         (["acme:registry"], {"DOCKERFLOW_CHECK_TIMEOUT": "x"}, "check_timeout = 'x'"),
         ([], {}, "the following arguments are required: MODULE:NAME"),
     ],
 )  # fmt: skip
 def test_misuse_is_exit_code_2_with_the_reason(directory, arguments, environment, told):
-    """And never a traceback."""
+    """The reason is on stderr, without a traceback."""
     code, stderr = fail(directory, *arguments, **environment)
     assert code == 2
     assert told in stderr
@@ -154,7 +138,7 @@ def test_misuse_is_exit_code_2_with_the_reason(directory, arguments, environment
 
 
 def test_a_directory_that_is_gone_is_exit_code_2_with_a_remedy(directory):
-    """As after a deployment that replaced it."""
+    """A deployment may have replaced the directory."""
     gone = directory / "gone"
     gone.mkdir()
     code = "import os; os.rmdir(os.getcwd()); from dockerflow_wsgi.__main__ import main; main()"
@@ -174,7 +158,7 @@ def test_a_directory_that_is_gone_is_exit_code_2_with_a_remedy(directory):
     ],
 )
 def test_a_password_at_a_wrong_place_is_not_shown(directory, arguments, environment):
-    """What is wrong with the value is said all the same."""
+    """The error has the value, with the password replaced."""
     code, stderr = fail(directory, *arguments, **environment)
     assert code in {1, 2}
     assert "***@db" in stderr

@@ -1,0 +1,175 @@
+"""The endpoints of processes without HTTP: `serve_in_background`, and the command ``serve``.
+
+For RQ and Celery workers, schedulers and the like; not for processes that a WSGI server runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import NotFound
+
+from .background import BackgroundServer
+from .checks import CheckRegistry
+from .errors import ConfigurationError, ListenError, TargetError, log_redacted
+from .find_middleware import find_middleware
+from .logging import MozlogHandler
+from .redaction import format_error
+from .middleware import DockerflowMiddleware
+from .settings import parse_port
+from .target import load_target, parse_target, require_wsgi
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from _typeshed.wsgi import WSGIApplication
+    from typing_extensions import Unpack
+
+    from .checks import HeartbeatReport
+    from .checks.outcome import CheckContext
+    from .settings import SettingKeywords
+    from .summary import SummaryExtra
+
+    class MiddlewareKeywords(SettingKeywords, total=False):
+        """The keyword arguments of `DockerflowMiddleware` without its registry."""
+
+        db: Any
+        redis: Any
+        migrate: Any
+        on_heartbeat: Callable[[HeartbeatReport], object] | None
+        check_context: CheckContext
+        summary_extra: SummaryExtra | None
+
+
+DEFAULT_HOST = "0.0.0.0"  # noqa: S104 - probers are on other machines
+DEFAULT_PORT = 8000  # the Dockerflow README's
+
+logger = logging.getLogger("dockerflow_wsgi")
+
+
+def serve_in_background(
+    registry: CheckRegistry | WSGIApplication,
+    *,
+    port: int | str | None = None,
+    host: str = DEFAULT_HOST,
+    **options: Unpack[MiddlewareKeywords],
+) -> BackgroundServer:
+    """Serve the three endpoints, and nothing else, from daemon threads of this process.
+
+    If the port is taken, an error is logged by ``dockerflow_wsgi``, and the process goes on. A
+    child that is forked later neither serves nor holds the port; to have endpoints, it calls this
+    function itself, with a port of its own.
+
+    Args:
+        registry: The checks, or an app that is wrapped in a `DockerflowMiddleware`.
+        port: The port; 0 for any free one. By default ``$PORT``, or 8000 without it.
+        host: The address to listen on; by default all IPv4 addresses, ``"::"`` for IPv6 too.
+        **options: Those of `DockerflowMiddleware`, such as ``redis=client``; not with an app.
+
+    Returns:
+        The server, with its ``port`` and ``stop()``; as a context manager, it stops at the end. The
+        port is ``None`` if the address cannot be listened on, or if Dockerflow is disabled.
+
+    Raises:
+        ConfigurationError: The port or a setting is wrong, or the app has no middleware.
+        TypeError: ``registry`` is neither, or there are options with an app.
+
+    Example:
+        >>> with serve_in_background(CheckRegistry(), port=0) as server:
+        ...     assert server.port
+    """
+    middleware = get_middleware(registry, **options)
+    server, number = BackgroundServer(middleware), read_port(port)
+    if middleware.settings.disabled:
+        logger.info("Dockerflow is disabled: no endpoints in process %s", os.getpid())
+        return server
+    try:
+        start(server, host, number)
+    except ListenError as error:
+        log_redacted(logger, logging.ERROR, f"No endpoints in process {os.getpid()}: {error}")
+    return server
+
+
+def get_middleware(
+    registry: CheckRegistry | WSGIApplication, **options: Unpack[MiddlewareKeywords]
+) -> DockerflowMiddleware:
+    """Return the middleware whose endpoints `serve_in_background` serves; see there."""
+    if isinstance(registry, CheckRegistry):
+        return DockerflowMiddleware(NotFound(), registry=registry, **options)
+    if not callable(registry):
+        kind = type(registry).__name__
+        raise TypeError(f"registry must be a CheckRegistry or a WSGI application, not a {kind}")
+    if options:
+        names = ", ".join(options)
+        raise TypeError(f"{names}: pass the options to the app's own DockerflowMiddleware")
+    middleware = find_middleware(registry, DockerflowMiddleware)
+    if middleware is None:
+        raise ConfigurationError(["the app has no DockerflowMiddleware: wrap it in one first"])
+    return middleware
+
+
+def read_port(port: int | str | None) -> int:
+    """Return a port, by default ``$PORT`` or 8000; raises `ConfigurationError` if it is wrong."""
+    source, value = "argument port", port
+    if value is None:
+        source, value = "environment variable PORT", os.environ.get("PORT", "").strip()
+    try:
+        return parse_port(DEFAULT_PORT if value == "" else value)
+    except ValueError as error:
+        raise ConfigurationError([f"port = {value!r} ({source}): expected {error}"]) from None
+
+
+def start(server: BackgroundServer, host: str, port: int) -> None:
+    """Start a server; raises `ListenError` with the reason and the remedy."""
+    try:
+        server.start(host, port)
+    except RuntimeError as error:
+        raise ListenError(f"there is no thread: {error}. Raise the limit (ulimit -u)") from error
+    except (OSError, ValueError) as error:
+        reason = f"cannot listen at {host} port {port}: {error}. Use an address of this machine"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            reason = (
+                f"port {port} is taken;  ss -ltnp 'sport = :{port}'  shows by which process. Give "
+                "each process its own port (PORT=..., port=...), or any free one (port=0)"
+            )
+        raise ListenError(reason) from error
+    logger.info("Dockerflow's endpoints are at %s port %s", host, server.port)
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run the command ``serve`` until SIGTERM or SIGINT, and return its exit code."""
+    try:
+        port = read_port(arguments.port)
+        server = BackgroundServer(_load(arguments.target))
+        # Does nothing if the module has set up logging.
+        logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        start(server, arguments.host, port)
+    except (ConfigurationError, ListenError, TargetError, TypeError) as error:
+        sys.stderr.write(f"dockerflow-wsgi serve: {format_error(error)}\n")
+        return 1 if isinstance(error, ListenError) else 2
+    with contextlib.suppress(SystemExit), server:
+        threading.Event().wait()
+    return 0
+
+
+def _load(text: str) -> DockerflowMiddleware:
+    target = parse_target(text)
+    loaded = load_target(target)
+    try:
+        middleware = get_middleware(loaded)
+    except (ConfigurationError, TypeError):
+        require_wsgi(loaded, target)  # its error is more precise, for a factory that is not called
+        raise
+    if middleware.settings.disabled:
+        raise ListenError("Dockerflow is disabled: nothing to serve. Unset DOCKERFLOW_DISABLED")
+    return middleware
