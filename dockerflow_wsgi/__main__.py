@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
-from . import server
+from . import build_version, server
 from .doctor import command as doctor
 from .doctor.patience import call_later
 from .redaction import redact
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     doctor.add_command(commands)
     _add_serve(commands)
+    build_version.add_command(commands)
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Mapping
@@ -20,11 +21,32 @@ if TYPE_CHECKING:
     VersionCallback: TypeAlias = Callable[[str], Mapping[str, Any] | None]
 
 FILE_NAME = "version.json"
+KEYS = ("source", "version", "commit", "build")  # Dockerflow, docs/version_object.md
 MAX_BYTES = 64 * 1024
 
 # A file that was written twice within one tick of its time stamp may look unchanged. Some file
 # systems count whole seconds, FAT two; a younger file is read each time.
 _YOUNG_NS = 2_000_000_000
+
+# $NAME, ${NAME}, $(NAME), ${{ expression }}, {{ expression }}; and %NAME% as the whole value,
+# because URLs may have percent signs.
+_find_placeholder = re.compile(
+    r"\$?\{\{\s*(.*?)\s*\}\}|\$(?:([A-Za-z_]\w*)|\{(\w+)[^}]*\}|\(([\w.]+)\))|^%(\w+)%$"
+).search
+
+
+def find_placeholder(value: object) -> str | None:
+    """Find a variable of a CI system that was not replaced by its value.
+
+    Args:
+        value: A value of a version object.
+
+    Returns:
+        The name of the first variable, such as ``CIRCLE_SHA1`` for ``"$CIRCLE_SHA1"``; ``None`` if
+        there is no placeholder.
+    """
+    match = _find_placeholder(value) if isinstance(value, str) else None
+    return None if match is None else next((name for name in match.groups() if name), match[0])
 
 
 def get_version(root: str | os.PathLike[str]) -> dict[str, Any] | None:

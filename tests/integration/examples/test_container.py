@@ -126,12 +126,21 @@ def test_the_documented_build_passes_all_arguments():
 
 @pytest.mark.parametrize("missing", ["SOURCE", "COMMIT", "BUILD"])
 def test_a_build_without_a_part_of_the_version_fails(tmp_path, missing):
-    """Rather than making an image that cannot tell what it is."""
+    """The build ends with an error that names the missing part."""
     arguments = {name.upper(): text for name, text in VERSION.items()}
     del arguments[missing]
     failed = write_version(tmp_path, arguments)
     assert failed.returncode != 0
-    assert f"KeyError: '{missing}'" in failed.stderr
+    assert f"{missing.lower()} is missing: pass --{missing.lower()}" in failed.stderr
+    assert not (tmp_path / "version.json").exists()
+
+
+def test_a_build_with_a_placeholder_fails(tmp_path):
+    """An argument that the CI system did not replace ends the build."""
+    arguments = {name.upper(): text for name, text in VERSION.items()}
+    failed = write_version(tmp_path, {**arguments, "COMMIT": "$CIRCLE_SHA1"})
+    assert failed.returncode != 0
+    assert "CIRCLE_SHA1 was not replaced" in failed.stderr
 
 
 def test_the_image_serves(image):
