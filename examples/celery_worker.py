@@ -8,39 +8,126 @@ after it. It needs a broker: BROKER_URL names it, by default the Redis at localh
 """
 
 import os
+import time
 
 from billiard import current_process
-from celery import Celery
-from celery.signals import worker_init, worker_process_init
+from celery import Celery, Task
+from celery.signals import (
+    before_task_publish,
+    heartbeat_sent,
+    task_postrun,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+)
 
-from dockerflow_wsgi import CheckRegistry, serve_in_background
+from dockerflow_wsgi import (
+    CheckRegistry,
+    checks,
+    get_request_id,
+    request_id_context,
+    serve_in_background,
+)
 
 PORT = int(os.environ.get("PORT") or 8000)
+MAX_LOOP_S = 60
+MAX_TASK_S = 300
 
-app = Celery("celery_worker", broker=os.environ.get("BROKER_URL", "redis://localhost:6379"))
-registry = CheckRegistry()
+
+class RequestIdTask(Task):
+    """A task that has the ID of the request that queued it."""
+
+    def __call__(self, *args, **kwargs):
+        """Run the task."""
+        with request_id_context(self.request.get("request_id")):
+            return super().__call__(*args, **kwargs)
 
 
-@registry.check
+app = Celery(
+    "celery_worker",
+    broker=os.environ.get("BROKER_URL", "redis://localhost:6379"),
+    task_cls=RequestIdTask,
+)
+parent_registry = CheckRegistry()
+process_registry = CheckRegistry()
+
+
+@before_task_publish.connect
+def pass_request_id(headers, **_):
+    """Send the request ID with each task that a request queues."""
+    headers["request_id"] = get_request_id()
+
+
+@parent_registry.check
+@process_registry.check
 def broker_answers():
     """Connect to the broker; what that raises is reported."""
     with app.connection_for_read(connect_timeout=2) as connection:
         connection.ensure_connection(max_retries=1, interval_start=0)
 
 
+class Main:
+    """What the main thread of this process does."""
+
+    last_loop_s = time.monotonic()
+    task_started_s = None
+
+
+@heartbeat_sent.connect
+def note_loop(**_):
+    """Note the time; the parent's event loop sends a heartbeat every 2 seconds."""
+    Main.last_loop_s = time.monotonic()
+
+
+@task_prerun.connect
+def note_start(**_):
+    """Note when a task starts in this process."""
+    Main.task_started_s = time.monotonic()
+
+
+@task_postrun.connect
+def note_end(**_):
+    """Note that the task has ended."""
+    Main.task_started_s = None
+
+
+@parent_registry.check
+def main_thread_loops():
+    """Fail when the parent's main thread is stuck."""
+    stuck_s = time.monotonic() - Main.last_loop_s
+    if stuck_s > MAX_LOOP_S:
+        return [checks.Error(f"The last loop was {stuck_s:.0f} s ago", id="celery_worker.E001")]
+    return []
+
+
+@process_registry.check
+def task_ends():
+    """Fail when the task of a pool's process is stuck."""
+    started_s = Main.task_started_s
+    if started_s is not None and (runs_s := time.monotonic() - started_s) > MAX_TASK_S:
+        return [checks.Error(f"A task runs for {runs_s:.0f} s", id="celery_worker.E002")]
+    return []
+
+
 @worker_init.connect
 def serve_the_parent(**_):
     """Serve the parent's endpoints; it forks the pool afterwards."""
-    serve_in_background(registry, port=PORT)
+    serve_in_background(parent_registry, port=PORT)
 
 
 @worker_process_init.connect
 def serve_the_process(**_):
     """Serve the endpoints of a process of the pool, after it was forked."""
-    serve_in_background(registry, port=PORT + 1 + current_process().index)
+    serve_in_background(process_registry, port=PORT + 1 + current_process().index)
 
 
 @app.task
 def greet(name):
     """Be a task."""
     return f"Hello, {name}"
+
+
+@app.task
+def show_request_id():
+    """Be a task that shows the ID of the request that queued it."""
+    return get_request_id()

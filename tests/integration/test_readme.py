@@ -100,7 +100,7 @@ def test_the_code_runs(redis_url, monkeypatch):
         namespace = {"client": client, "ping_search_engine": ping_search_engine}
         try:
             first, version, checks, request_id, *others = blocks("python")
-            summary, logged, queued, sentry, flask_app, *_django, worker = others
+            summary, logged, queued, sentry, flask_app, *_django, worker, stuck, job = others
             exec(first, namespace)
             assert type(root.handlers[-1]).__name__ == "MozlogHandler"
             exec(version, namespace)
@@ -123,6 +123,11 @@ def test_the_code_runs(redis_url, monkeypatch):
             with own["client"], own["server"] as server:
                 shown = json.loads(curl("curl localhost/__heartbeat__", server.port))
             assert shown["checks"] == {"check_redis_connected": "ok"}
+            exec(stuck, own)
+            assert own["main_thread_loops"]() is None
+            own["last_loop_s"] -= 61
+            assert own["main_thread_loops"]().msg == "The last loop was 61 s ago"
+            exec(job, {"__name__": "readme"})
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)

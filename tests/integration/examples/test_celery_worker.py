@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 from celery import Celery
 from probing import heartbeat, lbheartbeat_status, listening_ports
-from programs import running
+from programs import ROOT, run, running
 from servers import free_ports, redis_server
+from waiting import wait_until
+
+# The example, with short times, and a signal that makes a main thread wait for ever.
+STUCK = """
+import signal, threading
+from examples import celery_worker
+from examples.celery_worker import app
+celery_worker.MAX_LOOP_S = celery_worker.MAX_TASK_S = 5
+held = threading.Lock()
+held.acquire()
+signal.signal(signal.SIGWINCH, lambda *_: held.acquire())
+@app.task(name="wait")
+def wait():
+    held.acquire()
+"""
 
 
-def celery_worker(broker_url, port):
+def celery_worker(broker_url, port, module="examples.celery_worker", **environment):
     """Run the example with its documented command."""
-    command = "celery -A examples.celery_worker worker --concurrency 2"
+    command = f"celery -A {module} worker --concurrency 2"
     quickly = "--without-mingle --without-gossip --loglevel INFO"
-    return running(f"{command} {quickly}", BROKER_URL=broker_url, PORT=str(port))
+    return running(f"{command} {quickly}", BROKER_URL=broker_url, PORT=str(port), **environment)
 
 
 def wait_until_served(worker, ports):
@@ -41,8 +59,9 @@ def test_parent_and_pool_have_endpoints_of_their_own(redis_url):
         assert listening_ports(parent) == [parent_port]
         assert sorted(port for child in pool for port in listening_ports(child)) == pool_ports
         told = [heartbeat(port) for port in (parent_port, *pool_ports)]
-        assert [(code, shown["checks"]) for code, shown in told] == 3 * [
-            (200, {"broker_answers": "ok"})
+        assert [(code, shown["checks"]) for code, shown in told] == [
+            (200, {"broker_answers": "ok", "main_thread_loops": "ok"}),
+            *2 * [(200, {"broker_answers": "ok", "task_ends": "ok"})],
         ]
 
         wait_until_a_task_is_done(worker, redis_url)
@@ -67,3 +86,35 @@ def test_without_its_broker_the_heartbeat_fails_and_the_worker_lives():
             assert "refused" in str(shown["details"]["broker_answers"])
             assert lbheartbeat_status(port) == 200
         assert worker.is_alive
+
+
+def test_a_stuck_main_thread_fails_the_heartbeat(redis_url, tmp_path):
+    """A task that hangs fails its own process, and a stuck event loop fails the parent."""
+    (tmp_path / "stuck.py").write_text(STUCK)
+    path = f"{tmp_path}:{ROOT}"
+    parent_port, *pool_ports = free_ports(3)
+    with celery_worker(redis_url, parent_port, "stuck", PYTHONPATH=path) as worker:
+        wait_until_served(worker, pool_ports)
+        with Celery(broker=redis_url) as app:
+            app.send_task("wait", ignore_result=True)
+        wait_until(lambda: sorted(heartbeat(port)[0] for port in pool_ports) == [200, 500])
+        assert heartbeat(parent_port)[0] == 200  # its loop goes on, for longer than the limit
+        worker.process.send_signal(signal.SIGWINCH)
+        wait_until(lambda: heartbeat(parent_port)[0] == 500)
+        assert heartbeat(parent_port)[1]["checks"]["main_thread_loops"] == "error"
+        assert lbheartbeat_status(parent_port) == 200
+
+
+def test_a_task_has_the_id_of_the_request_that_queued_it(redis_url):
+    """The ID is sent in a header of the task."""
+    program = """
+from dockerflow_wsgi import request_id_context
+from examples.celery_worker import show_request_id
+with request_id_context("from-the-request"):
+    show_request_id.apply_async(ignore_result=True)
+"""
+    parent_port, *_ = free_ports(3)
+    with celery_worker(redis_url, parent_port) as worker:
+        run([sys.executable, "-c", program], check=True, BROKER_URL=redis_url)
+        worker.wait_for("succeeded in")
+        assert "'from-the-request'" in worker.output
