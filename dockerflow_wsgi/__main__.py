@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 from . import build_version, server
+from .background import BackgroundServer
 from .doctor import command as doctor
 from .doctor.patience import call_later
-from .redaction import redact
+from .errors import ConfigurationError, ListenError, TargetError
+from .logging import MozlogHandler
+from .redaction import format_error, redact
+from .settings import DEFAULT_PORT, read_port
+from .target import load_target, parse_target, require_wsgi
 
 if TYPE_CHECKING:
     from typing import TypeAlias
+
+    from .middleware import DockerflowMiddleware
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
@@ -91,9 +102,39 @@ def _add_serve(commands: Subparsers) -> None:
     parser.add_argument(
         "--host", default=server.DEFAULT_HOST, help="the address (default: %(default)s)"
     )
-    default = f"default: $PORT, or {server.DEFAULT_PORT}"
+    default = f"default: $PORT, or {DEFAULT_PORT}"
     parser.add_argument("--port", help=f"the port ({default}); 0 for any free one")
-    parser.set_defaults(run=server.run_command)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        port = read_port(arguments.port)
+        background = BackgroundServer(_load(arguments.target))
+        # Does nothing if the module has set up logging.
+        logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        server.start(background, arguments.host, port)
+    except (ConfigurationError, ListenError, TargetError, TypeError) as error:
+        sys.stderr.write(f"dockerflow-wsgi serve: {format_error(error)}\n")
+        return 1 if isinstance(error, ListenError) else 2
+    with contextlib.suppress(SystemExit), background:
+        threading.Event().wait()
+    return 0
+
+
+def _load(text: str) -> DockerflowMiddleware:
+    target = parse_target(text)
+    loaded = load_target(target)
+    try:
+        middleware = server.get_middleware(loaded)
+    except (ConfigurationError, TypeError):
+        require_wsgi(loaded, target)  # its error is more precise, for a factory that is not called
+        raise
+    if middleware.settings.disabled:
+        raise ListenError("Dockerflow is disabled: nothing to serve. Unset DOCKERFLOW_DISABLED")
+    return middleware
 
 
 def _leave(code: int) -> None:

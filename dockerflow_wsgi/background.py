@@ -1,8 +1,8 @@
 """`BackgroundServer`: a small HTTP server for probers, in daemon threads.
 
-One thread receives the requests of all clients. A complete request gets a thread of a limited
-number, where ``wsgiref`` parses it and calls the app. Werkzeug's server would start a thread for
-each silent client, without a limit, and in cheroot 10 of them would hold up all others for 10 s.
+One thread receives the requests of all clients, and each complete one gets a thread, in which
+``wsgiref`` parses it: Werkzeug's server would start a thread for each silent client, without a
+limit, and in cheroot 10 of them would hold up all others for 10 s.
 """
 
 from __future__ import annotations
@@ -26,18 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from typing_extensions import Self
 
     from .middleware import DockerflowMiddleware
 
-MAX_THREADS = 32
-MAX_SLOW_THREADS = 24  # for all paths but /__lbheartbeat__, which has the others for itself
+MAX_THREADS, MAX_SLOW_THREADS = 32, 24  # the slow ones are for all paths but /__lbheartbeat__
 MAX_WAITING = 128  # clients that have not sent their request; a further one replaces the oldest
 
 _MAX_REQUEST = 65_536  # bytes
 _IO_TIMEOUT_S = 5.0  # to receive a request, to send a response, and for responses after stop()
-_POLL_S = 0.5
-_PAUSE_S = 0.1  # when there are no file descriptors left
 _TIMED_OUT = b"HTTP/1.0 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.0 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n\r\n"
 
@@ -46,7 +42,7 @@ fork_lock = threading.RLock()  # a fork waits for it; reentrant, as a signal han
 _servers: set[BackgroundServer] = set()
 
 
-class BackgroundServer:
+class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
     """Serves a middleware's endpoints, and nothing else, until `stop` or the end of the process.
 
     Attributes:
@@ -67,9 +63,9 @@ class BackgroundServer:
         with fork_lock:  # a child has to know each socket that it must close
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-            self._socket = socket.create_server(
-                address, family=family, backlog=MAX_WAITING, dualstack_ipv6=both
-            )
+            self._socket = socket.create_server(address, family=family, dualstack_ipv6=both)
+            self._socket.listen(MAX_WAITING)
+            self._socket.setblocking(False)
             self._selector = selectors.DefaultSelector()
             self._selector.register(self._socket, selectors.EVENT_READ)
             _servers.add(self)
@@ -102,19 +98,16 @@ class BackgroundServer:
             with contextlib.suppress(OSError):
                 os.close(inherited.detach())
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _run(self) -> None:
         while not self._is_stopping:
-            for key, _ in self._selector.select(_POLL_S):
-                if key.fileobj is self._socket:
+            for key, _ in self._selector.select(timeout=0.5):
+                if key.data is None:
                     self._accept()
-                elif key.fileobj in self._waiting:
-                    self._receive(key.fileobj)
+                elif key.data in self._waiting:
+                    self._receive(key.data)
             for connection, (deadline_s, _) in list(self._waiting.items()):
                 if deadline_s < time.monotonic():
                     self._drop(connection, _TIMED_OUT)
@@ -133,34 +126,29 @@ class BackgroundServer:
         try:
             with fork_lock:
                 connection, _ = self._socket.accept()
+                connection.setblocking(False)
+                self._selector.register(connection, selectors.EVENT_READ, data=connection)
                 self._waiting[connection] = (time.monotonic() + _IO_TIMEOUT_S, bytearray())
         except OSError as error:
             if not self._is_stopping:
                 logger.debug("Cannot accept a prober: %s", error)
-                time.sleep(_PAUSE_S)
+                time.sleep(0.1)  # there may be no file descriptors left
             return
-        connection.setblocking(False)
-        self._selector.register(connection, selectors.EVENT_READ)
         if len(self._waiting) > MAX_WAITING:
             self._drop(next(iter(self._waiting)), _TIMED_OUT)
 
     def _receive(self, connection: socket.socket) -> None:
-        received = self._waiting[connection][1]
-        try:
+        chunk, received = b"", self._waiting[connection][1]
+        with contextlib.suppress(OSError):
             chunk = connection.recv(_MAX_REQUEST)
-        except OSError:
-            self._drop(connection)
-            return
         received += chunk
-        if len(received) > _MAX_REQUEST:
-            self._drop(connection, _TOO_LARGE)
-        elif not received:
-            self._drop(connection)
+        if not received or len(received) > _MAX_REQUEST:
+            self._drop(connection, _TOO_LARGE if received else b"")
         elif not chunk or b"\r\n\r\n" in received or b"\n\n" in received:
             self._start_response(connection, bytes(received))
 
     def _start_response(self, connection: socket.socket, received: bytes) -> None:
-        self._free_threads.acquire()  # within moments: the slow ones are fewer
+        self._free_threads.acquire()  # within moments: only MAX_SLOW_THREADS may take longer
         thread = threading.Thread(
             target=self._respond, args=(connection, received), name="dockerflow probe", daemon=True
         )
@@ -180,8 +168,6 @@ class BackgroundServer:
             connection.sendall(request.response)
         except OSError as error:
             logger.debug("A prober has hung up: %s", error)
-        except Exception as error:  # noqa: BLE001 - the worker's threading.excepthook may end it
-            log_exception("A prober got no response", error)
         finally:
             self._end_response(connection)
 
@@ -191,9 +177,9 @@ class BackgroundServer:
         self._free_threads.release()
 
     def _drop(self, connection: socket.socket, response: bytes = b"") -> None:
-        del self._waiting[connection]
         self._selector.unregister(connection)
         _hang_up(connection, response)
+        del self._waiting[connection]
 
     def _call(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"].removesuffix("/")
@@ -201,10 +187,9 @@ class BackgroundServer:
             return self._middleware(environ, start_response)
         if path not in self._middleware.endpoints:
             paths = ", ".join(self._middleware.endpoints)
-            response = error_response(404, f"{path or '/'} is not served here: use {paths}")
+            response = error_response(404, f"{path or '/'} is not served here, only {paths}")
         elif not self._free_slow_threads.acquire(blocking=False):
-            text = f"{MAX_SLOW_THREADS} requests are in progress: ask less often"
-            response = error_response(503, text, ("Retry-After", "1"))
+            response = error_response(503, "too many requests in progress", ("Retry-After", "1"))
         else:
             try:
                 return self._middleware(environ, start_response)
@@ -224,17 +209,11 @@ class _Request(WSGIRequestHandler):
     def handle(self) -> None:
         self.raw_requestline = self.rfile.readline()
         if self.parse_request():
-            _Response(
-                self.rfile,
-                self.wfile,  # type: ignore[arg-type]
-                self.get_stderr(),
-                self.get_environ(),
-                multiprocess=False,
-            ).run(self._app)
+            stdout: Any = self.wfile
+            _Response(self.rfile, stdout, self.get_stderr(), self.get_environ()).run(self._app)
 
     def finish(self) -> None:
-        self.wfile.seek(0)
-        self.response = self.wfile.read()
+        self.response = self.wfile.getvalue()  # type: ignore[attr-defined]
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base's name
         logger.debug(format, *arguments)

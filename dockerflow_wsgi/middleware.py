@@ -39,6 +39,17 @@ if TYPE_CHECKING:
     from .summary import SummaryExtra
     from .version import VersionCallback
 
+    class MiddlewareKeywords(SettingKeywords, total=False):
+        """The keyword arguments of `DockerflowMiddleware` without its registry."""
+
+        db: Any
+        redis: Any
+        migrate: Any
+        on_heartbeat: Callable[[HeartbeatReport], object] | None
+        check_context: CheckContext
+        summary_extra: SummaryExtra | None
+
+
 LOGGERS = ("request.summary", "dockerflow_wsgi", "dockerflow_wsgi.checks")
 
 

@@ -1,57 +1,31 @@
-"""The endpoints of processes without HTTP: `serve_in_background`, and the command ``serve``.
+"""`serve_in_background`: the endpoints of processes without HTTP.
 
 For RQ and Celery workers, schedulers and the like; not for processes that a WSGI server runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
-import signal
-import sys
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import NotFound
 
 from .background import BackgroundServer
 from .checks import CheckRegistry
-from .errors import ConfigurationError, ListenError, TargetError, log_redacted
+from .errors import ConfigurationError, ListenError, log_redacted
 from .find_middleware import find_middleware
-from .logging import MozlogHandler
-from .redaction import format_error
 from .middleware import DockerflowMiddleware
-from .settings import parse_port
-from .target import load_target, parse_target, require_wsgi
+from .settings import read_port
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
     from _typeshed.wsgi import WSGIApplication
     from typing_extensions import Unpack
 
-    from .checks import HeartbeatReport
-    from .checks.outcome import CheckContext
-    from .settings import SettingKeywords
-    from .summary import SummaryExtra
-
-    class MiddlewareKeywords(SettingKeywords, total=False):
-        """The keyword arguments of `DockerflowMiddleware` without its registry."""
-
-        db: Any
-        redis: Any
-        migrate: Any
-        on_heartbeat: Callable[[HeartbeatReport], object] | None
-        check_context: CheckContext
-        summary_extra: SummaryExtra | None
-
+    from .middleware import MiddlewareKeywords
 
 DEFAULT_HOST = "0.0.0.0"  # noqa: S104 - probers are on other machines
-DEFAULT_PORT = 8000  # the Dockerflow README's
-
 logger = logging.getLogger("dockerflow_wsgi")
 
 
@@ -81,10 +55,6 @@ def serve_in_background(
     Raises:
         ConfigurationError: The port or a setting is wrong, or the app has no middleware.
         TypeError: ``registry`` is neither, or there are options with an app.
-
-    Example:
-        >>> with serve_in_background(CheckRegistry(), port=0) as server:
-        ...     assert server.port
     """
     middleware = get_middleware(registry, **options)
     server, number = BackgroundServer(middleware), read_port(port)
@@ -108,23 +78,11 @@ def get_middleware(
         kind = type(registry).__name__
         raise TypeError(f"registry must be a CheckRegistry or a WSGI application, not a {kind}")
     if options:
-        names = ", ".join(options)
-        raise TypeError(f"{names}: pass the options to the app's own DockerflowMiddleware")
+        raise TypeError(f"{', '.join(options)}: pass options to the app's own DockerflowMiddleware")
     middleware = find_middleware(registry, DockerflowMiddleware)
     if middleware is None:
         raise ConfigurationError(["the app has no DockerflowMiddleware: wrap it in one first"])
     return middleware
-
-
-def read_port(port: int | str | None) -> int:
-    """Return a port, by default ``$PORT`` or 8000; raises `ConfigurationError` if it is wrong."""
-    source, value = "argument port", port
-    if value is None:
-        source, value = "environment variable PORT", os.environ.get("PORT", "").strip()
-    try:
-        return parse_port(DEFAULT_PORT if value == "" else value)
-    except ValueError as error:
-        raise ConfigurationError([f"port = {value!r} ({source}): expected {error}"]) from None
 
 
 def start(server: BackgroundServer, host: str, port: int) -> None:
@@ -142,34 +100,3 @@ def start(server: BackgroundServer, host: str, port: int) -> None:
             )
         raise ListenError(reason) from error
     logger.info("Dockerflow's endpoints are at %s port %s", host, server.port)
-
-
-def run_command(arguments: argparse.Namespace) -> int:
-    """Run the command ``serve`` until SIGTERM or SIGINT, and return its exit code."""
-    try:
-        port = read_port(arguments.port)
-        server = BackgroundServer(_load(arguments.target))
-        # Does nothing if the module has set up logging.
-        logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: sys.exit(0))
-        start(server, arguments.host, port)
-    except (ConfigurationError, ListenError, TargetError, TypeError) as error:
-        sys.stderr.write(f"dockerflow-wsgi serve: {format_error(error)}\n")
-        return 1 if isinstance(error, ListenError) else 2
-    with contextlib.suppress(SystemExit), server:
-        threading.Event().wait()
-    return 0
-
-
-def _load(text: str) -> DockerflowMiddleware:
-    target = parse_target(text)
-    loaded = load_target(target)
-    try:
-        middleware = get_middleware(loaded)
-    except (ConfigurationError, TypeError):
-        require_wsgi(loaded, target)  # its error is more precise, for a factory that is not called
-        raise
-    if middleware.settings.disabled:
-        raise ListenError("Dockerflow is disabled: nothing to serve. Unset DOCKERFLOW_DISABLED")
-    return middleware

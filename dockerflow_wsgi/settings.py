@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     """``"always"``, ``"never"``, or a callable that decides by the environ."""
 
 ENVIRONMENT_PREFIX = "DOCKERFLOW_"
+DEFAULT_PORT = 8000  # Dockerflow's README
 LEVELS = {"info": 20, "warning": 30, "error": 40, "critical": 50}
 
 _ALIASES = {"request_id_header_name": "request_id_header"}  # its name in python-dockerflow
@@ -69,6 +70,17 @@ def _parse_failed_status_code(value: object) -> int:
 def parse_port(value: object) -> int:
     """Parse a TCP port; 0 means any free one."""
     return _parse_integer(value, "a port number from 0 to 65535", 0, 65535)
+
+
+def read_port(port: int | str | None) -> int:
+    """Return a port, by default ``$PORT`` or 8000; raises `ConfigurationError` if it is wrong."""
+    source, value = "argument port", port
+    if value is None:
+        source, value = "environment variable PORT", os.environ.get("PORT", "").strip()
+    try:
+        return parse_port(DEFAULT_PORT if value == "" else value)
+    except ValueError as error:
+        raise ConfigurationError([f"port = {value!r} ({source}): expected {error}"]) from None
 
 
 def _parse_level(value: object) -> int:
@@ -315,7 +327,9 @@ def read_settings(sources: Iterable[Source]) -> Settings:
         try:
             found[name] = setting.metadata["parse"](value)
         except ValueError as expected:
-            problems.append(f"{name} = {value!r} ({source.format_error(name)}): expected {expected}")
+            problems.append(
+                f"{name} = {value!r} ({source.format_error(name)}): expected {expected}"
+            )
     if problems:
         raise ConfigurationError(problems)
     for source in sources:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import VersionError
-from ..server import DEFAULT_PORT
+from ..settings import DEFAULT_PORT
 from ..version import FILE_NAME, call_version_callback
 from .finding import Finding, failed, passed, skipped, warned
 
