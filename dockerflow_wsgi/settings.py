@@ -328,7 +328,7 @@ def read_settings(sources: Iterable[Source]) -> Settings:
             found[name] = setting.metadata["parse"](value)
         except ValueError as expected:
             problems.append(
-                f"{name} = {value!r} ({source.format_error(name)}): expected {expected}"
+                f"{name} = {value!r} ({source.describe(name)}): expected {expected}"
             )
     if problems:
         raise ConfigurationError(problems)
