@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .checks import (
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .checks import HeartbeatReport
     from .checks.run import CheckContext
     from .endpoints import Endpoint
-    from .settings import SettingKeywords
+    from .settings import SettingKeywords, Settings, Source
     from .summary import SummaryExtra
     from .version import VersionCallback
 
@@ -86,6 +87,8 @@ class DockerflowMiddleware(ChecksMixin):
         settings: The settings.
         version_endpoint: The endpoint ``/__version__``.
         endpoints: The endpoint of each path.
+        request_ids: Assigns the ID of a request.
+        summary_log: Logs the summaries.
         check_context: As given.
 
     Raises:
@@ -128,41 +131,58 @@ class DockerflowMiddleware(ChecksMixin):
         for name in LOGGERS:  # logging.config disables those of a middleware that was built before
             logging.getLogger(name).disabled = False
         self.app = app
-        self.settings = read_settings([keyword_source(settings), environment_source(os.environ)])
         self.registry = CheckRegistry() if registry is None else registry
         _require("registry", registry, "a CheckRegistry", isinstance(self.registry, CheckRegistry))
         self._register_built_in_checks(db, redis, migrate)
+        self.version_endpoint = VersionEndpoint(VersionFile(()))
         self.check_context = check_context
-        self.version_endpoint = VersionEndpoint(VersionFile(self.settings.version_path))
-        self.endpoints = {
-            VERSION_PATH: self.version_endpoint,
-            **make_endpoints(
-                self.settings,
-                self.registry,
-                on_heartbeat=on_heartbeat,
-                check_context=check_context,
-                version=self.version_endpoint,
-            ),
-        }
+        self._on_heartbeat = on_heartbeat
+        self._summary_extra = summary_extra
+        self._configure(self._read_settings(keyword_source(settings)))
+
+    def _read_settings(self, keywords: Source) -> Settings:
+        return read_settings([keywords, environment_source(os.environ)])
+
+    def _configure(self, settings: Settings) -> None:
+        self.settings = settings
+        self.version_endpoint.file = VersionFile(settings.version_path)
+        self.endpoints = self._make_endpoints()
         self._endpoints_by_path = {
             path + slash: endpoint
             for path, endpoint in self.endpoints.items()
             for slash in ("", "/")
         }
-        self._is_disabled = self.settings.disabled
-        if self._is_disabled:
+        if settings.disabled:
             self._endpoints_by_path.clear()
-        self._echo = self.settings.echo_request_id
-        self._assign_request_id = RequestIDSource(
-            self.settings.request_id_header, trust=self.settings.trust_request_id
-        ).assign
-        summary_log = SummaryLog(
-            logging.getLogger("request.summary"),
-            summary_extra,
-            with_querystring=self.settings.summary_log_querystring,
+        self.request_ids = RequestIDSource(
+            settings.request_id_header, trust=settings.trust_request_id
         )
-        self._log_summary = summary_log.log
-        self._log_endpoint = summary_log.log_endpoint
+        self.summary_log = SummaryLog(
+            logging.getLogger("request.summary"),
+            self._summary_extra,
+            with_querystring=settings.summary_log_querystring,
+        )
+        self._is_disabled = settings.disabled
+        self._echo = settings.echo_request_id
+        self._assign_request_id = self.request_ids.assign
+        self._log_summary = self.summary_log.log
+        self._log_endpoint = self.summary_log.log_endpoint
+
+    def _make_endpoints(self) -> dict[str, Endpoint]:
+        others = make_endpoints(
+            self.settings,
+            self.registry,
+            on_heartbeat=self._on_heartbeat,
+            check_context=self.check_context,
+            version=self.version_endpoint,
+        )
+        return {VERSION_PATH: self.version_endpoint, **others}
+
+    def prepare(self) -> None:
+        """Read the settings that the adapter of a framework has only now; here nothing.
+
+        Called before the first request, and by `serve_in_background`.
+        """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request, as PEP 3333 describes it.
@@ -230,9 +250,13 @@ class DockerflowMiddleware(ChecksMixin):
 
     def _register_built_in_checks(self, db: object, redis: object, migrate: object) -> None:
         # Only what is certainly wrong is refused: the objects may be proxies that are not ready.
-        _require("db", db, "an engine, as create_engine() makes it", not isinstance(db, str))
-        _require("redis", redis, "a client with ping()", not isinstance(redis, str))
-        _require("migrate", migrate, "an alembic.config.Config", not isinstance(migrate, str))
+        for name, service, attribute, expected in (
+            ("db", db, "engine", "an engine, as create_engine() makes it"),
+            ("redis", redis, "ping", "a client with ping(), such as redis.Redis()"),
+            ("migrate", migrate, "db", "an alembic.config.Config"),
+        ):
+            is_module = isinstance(service, ModuleType) and not hasattr(service, attribute)
+            _require(name, service, expected, not (isinstance(service, str) or is_module))
         if db is not None:
             self.registry.init_check(check_database_connected, db)
         if redis is not None:
@@ -251,4 +275,6 @@ def _check_app(app: object) -> None:
 
 def _require(name: str, value: object, expected: str, is_right: bool) -> None:
     if not is_right:  # without the value, which may have a password
-        raise TypeError(f"{name} must be {expected}, not a {type(value).__name__}")
+        kind = type(value).__name__
+        given = f"the module {value.__name__!r}" if isinstance(value, ModuleType) else f"a {kind}"
+        raise TypeError(f"{name} must be {expected}, not {given}")

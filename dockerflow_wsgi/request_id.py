@@ -43,19 +43,23 @@ class RequestContext:
         request_id: The request's ID; ``None`` once the request is over.
         is_running: Whether the app, or its response's body, is running now.
         outer: The request around this one; ``None`` without one.
+        response: The `response.ResponseWrapper`, for the adapter of a framework; ``None`` once the
+            request is over.
     """
 
-    __slots__ = ("is_running", "outer", "request_id")
+    __slots__ = ("is_running", "outer", "request_id", "response")
 
     def __init__(self, request_id: str) -> None:
         self.outer = find_active(get_context())
         self.request_id: str | None = request_id
         self.is_running = True
+        self.response: object = None
         set_context(self)
 
     def leave(self) -> None:
         """Forget the ID; the request around this one is the current one again."""
         self.request_id = None
+        self.response = None
         self.is_running = False
         self.outer = find_active(self.outer)
 

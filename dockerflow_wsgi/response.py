@@ -11,7 +11,7 @@ from .redaction import format_error
 from .request_id import CONTEXT_KEY, RequestContext, get_context, set_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sized
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
     from types import TracebackType
     from typing import TypeAlias
 
@@ -48,6 +48,9 @@ class ResponseWrapper:
         status: The last accepted status, such as ``"200 OK"``; ``None`` before.
         error: The text of the first exception that the app raised, without credentials. The
             exception itself would keep the app's frames alive.
+        summary: The whole summary without ``code`` and ``t``, from the adapter of a framework.
+            While it has no field, only ``errno``, ``method`` and ``rid`` are logged. A ``msg`` of
+            ``None`` removes the text of an exception. ``None`` without an adapter.
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class ResponseWrapper:
         self.request_id = request_id
         self.status: str | None = None
         self.error: str | None = None
+        self.summary: Mapping[str, Any] | None = None
         self.on_end = on_end
         self._start_response = start_response
         self._echo = echo
         self.context = environ[CONTEXT_KEY] = RequestContext(request_id)
+        self.context.response = self
         self.fields: dict[str, Any] = {}
         environ[SUMMARY_KEY] = self.fields
         environ.pop(ERROR_KEY, None)  # of an earlier call with the same environ

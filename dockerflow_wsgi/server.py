@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from werkzeug.exceptions import NotFound
 
@@ -29,8 +29,17 @@ DEFAULT_HOST = "0.0.0.0"  # noqa: S104 - probers are on other machines
 logger = logging.getLogger("dockerflow_wsgi")
 
 
+@runtime_checkable
+class HasMiddleware(Protocol):
+    """The extension of a framework, such as `dockerflow_wsgi.flask.Dockerflow`."""
+
+    def get_middleware(self) -> DockerflowMiddleware:
+        """Return the middleware of the extension's only app."""
+        ...
+
+
 def serve_in_background(
-    registry: CheckRegistry | WSGIApplication,
+    registry: CheckRegistry | WSGIApplication | HasMiddleware,
     *,
     port: int | str | None = None,
     host: str = DEFAULT_HOST,
@@ -43,7 +52,7 @@ def serve_in_background(
     function itself, with a port of its own.
 
     Args:
-        registry: The checks, or an app that is wrapped in a `DockerflowMiddleware`.
+        registry: The checks, a wrapped app, or a Flask extension.
         port: The port; 0 for any free one. By default ``$PORT``, or 8000 without it.
         host: The address to listen on; by default all IPv4 addresses, ``"::"`` for IPv6 too.
         **options: Those of `DockerflowMiddleware`, such as ``redis=client``; not with an app.
@@ -69,11 +78,13 @@ def serve_in_background(
 
 
 def get_middleware(
-    registry: CheckRegistry | WSGIApplication, **options: Unpack[MiddlewareKeywords]
+    registry: CheckRegistry | WSGIApplication | HasMiddleware, **options: Unpack[MiddlewareKeywords]
 ) -> DockerflowMiddleware:
     """Return the middleware whose endpoints `serve_in_background` serves; see there."""
     if isinstance(registry, CheckRegistry):
         return DockerflowMiddleware(NotFound(), registry=registry, **options)
+    if isinstance(registry, HasMiddleware):
+        registry = registry.get_middleware()
     if not callable(registry):
         kind = type(registry).__name__
         raise TypeError(f"registry must be a CheckRegistry or a WSGI application, not a {kind}")
@@ -82,6 +93,7 @@ def get_middleware(
     middleware = find_middleware(registry, DockerflowMiddleware)
     if middleware is None:
         raise ConfigurationError(["the app has no DockerflowMiddleware: wrap it in one first"])
+    middleware.prepare()
     return middleware
 
 

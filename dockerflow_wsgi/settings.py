@@ -13,7 +13,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -316,6 +316,19 @@ def read_settings(sources: Iterable[Source]) -> Settings:
         ConfigurationError: Values are wrong; the text lists all of them.
     """
     sources = list(sources)
+    found, problems = parse_settings(sources)
+    if problems:
+        raise ConfigurationError(problems)
+    log_warnings(warning for source in sources for warning in source.warnings)
+    return Settings(**found)
+
+
+def parse_settings(sources: Sequence[Source]) -> tuple[dict[str, Any], list[str]]:
+    """Parse each setting from the first source that has it.
+
+    Returns:
+        The right values by the name of the setting, and the problems.
+    """
     found: dict[str, Any] = {}
     problems = [problem for source in sources for problem in source.problems]
     for setting in dataclasses.fields(Settings):
@@ -327,16 +340,15 @@ def read_settings(sources: Iterable[Source]) -> Settings:
         try:
             found[name] = setting.metadata["parse"](value)
         except ValueError as expected:
-            problems.append(
-                f"{name} = {value!r} ({source.describe(name)}): expected {expected}"
-            )
-    if problems:
-        raise ConfigurationError(problems)
-    for source in sources:
-        for warning in source.warnings:
-            logger = logging.getLogger("dockerflow_wsgi")
-            call_safely("Logging", logger.warning, "%s", redact(warning), default=None)
-    return Settings(**found)
+            problems.append(f"{name} = {value!r} ({source.describe(name)}): expected {expected}")
+    return found, problems
+
+
+def log_warnings(warnings: Iterable[str]) -> None:
+    """Log warnings of sources; never raises."""
+    logger = logging.getLogger("dockerflow_wsgi")
+    for warning in warnings:
+        call_safely("Logging", logger.warning, "%s", redact(warning), default=None)
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import call_safely, log_exception
 from .logging import RECORD_ATTRIBUTES
 from .redaction import redact, safe_str, truncate
-from .request_id import CONTEXT_KEY
+from .request_id import CONTEXT_KEY, ENVIRON_KEY
 from .response import ERROR_KEY, SUMMARY_KEY
 
 if TYPE_CHECKING:
@@ -83,8 +83,54 @@ class SummaryLog:
         except Exception as error:  # logging must not break the response
             log_exception("The summary of a request could not be logged", error)
 
+    def fields_so_far(
+        self, environ: WSGIEnvironment, response: ResponseWrapper | None
+    ) -> dict[str, Any]:
+        """Return the fields of a request that is not over, for the adapter of a framework.
+
+        Args:
+            environ: The request.
+            response: Its response; ``None`` if the request did not pass the middleware.
+        """
+        fields = self._request_fields(environ, response)
+        fields.pop("code", None)
+        given = environ.get(SUMMARY_KEY)
+        errno = fields["errno"]
+        call_safely(SUMMARY_KEY, _update, fields, given, default=None)
+        if "msg" in fields and ERROR_KEY in environ:
+            fields["msg_"] = fields.pop("msg")
+        return {"uid": "", "errno": errno, **fields}
+
     def _fields(self, response: ResponseWrapper) -> dict[str, Any]:
-        fields = self._standard_fields(response)
+        errno = _errno(response)
+        if response.summary is None:
+            fields = self._standard_fields(response)
+        else:
+            fields = self._adapted_fields(response, response.summary)
+        if "uid" in fields:
+            fields["uid"] = safe_str(fields["uid"])
+        if "errno" in fields:
+            fields["errno"] = _to_int(fields["errno"], default=errno)
+        return fields
+
+    def _adapted_fields(
+        self, response: ResponseWrapper, summary: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        if summary:
+            call_safely("summary_extra", _update, fields, summary, default=None)
+        if not fields:
+            fields = {"method": _text(response.method, _METHOD), "rid": response.request_id}
+            fields["errno"] = _errno(response)
+        if response.error is not None and "msg" not in summary:
+            fields["msg"] = _shorten(response.error, _MESSAGE)
+        if response.error is not None and fields.get("errno") == 0:
+            fields["errno"] = 500  # raised after the adapter made the summary, as by a stream
+        _update(fields, _fields_of_end(response))
+        return fields
+
+    def _standard_fields(self, response: ResponseWrapper) -> dict[str, Any]:
+        fields = self._request_fields(response.environ, response)
         errno = fields["errno"]
         environ = response.environ
         given = environ.get(SUMMARY_KEY) if _is_latest(response) else response.fields
@@ -99,28 +145,26 @@ class SummaryLog:
         if self._extra is not None:
             extra = call_safely("summary_extra", self._extra, environ, default=None)
             call_safely("summary_extra", _update, fields, extra, default=None)
-        if "uid" in fields:
-            fields["uid"] = safe_str(fields["uid"])
-        if "errno" in fields:
-            fields["errno"] = _to_int(fields["errno"], default=errno)
         return fields
 
-    def _standard_fields(self, response: ResponseWrapper) -> dict[str, Any]:
-        environ = response.environ
-        code = _code(response.status)
+    def _request_fields(
+        self, environ: WSGIEnvironment, response: ResponseWrapper | None
+    ) -> dict[str, Any]:
+        end = _fields_of_end(response) if response else {"code": None, "t": None}
         fields: dict[str, Any] = {
-            "errno": 500 if response.error is not None else code if code and code >= 500 else 0,
-            "code": code,
+            "errno": _errno(response) if response else 0,
+            "code": end["code"],
             "agent": _text(environ.get("HTTP_USER_AGENT", ""), _AGENT),
             "lang": _text(environ.get("HTTP_ACCEPT_LANGUAGE", ""), _LANG),
-            "method": _text(response.method, _METHOD),
-            "path": _text(response.path, _PATH),
-            "rid": response.request_id,
-            "t": (monotonic_ns() - response.started_ns) // 1_000_000,
+            "method": _text(response.method if response else environ["REQUEST_METHOD"], _METHOD),
+            "path": _text(response.path if response else environ.get("PATH_INFO", ""), _PATH),
+            "rid": response.request_id if response else environ.get(ENVIRON_KEY, ""),
+            "t": end["t"],
             "uid": "",
         }
-        if code is None:
-            del fields["code"]
+        for name in ("code", "t"):
+            if fields[name] is None:
+                del fields[name]
         if self._with_querystring:
             query = redact(truncate(safe_str(environ.get("QUERY_STRING", ""))))
             fields["querystring"] = _text(query, _QUERYSTRING)
@@ -138,6 +182,18 @@ def _update(fields: dict[str, Any], given: Mapping[str, Any] | None) -> None:
             fields.pop(name, None)
         else:
             fields[safe_str(name)] = value
+
+
+def _errno(response: ResponseWrapper) -> int:
+    code = _code(response.status)
+    if response.error is not None or (_is_latest(response) and ERROR_KEY in response.environ):
+        return 500
+    return code if code and code >= 500 else 0
+
+
+def _fields_of_end(response: ResponseWrapper) -> dict[str, int | None]:
+    t_ms = (monotonic_ns() - response.started_ns) // 1_000_000
+    return {"code": _code(response.status), "t": t_ms}
 
 
 def _code(status: Any) -> int | None:

@@ -88,6 +88,6 @@ def _parts(thing: Any) -> Iterable[Any]:
 def _of_flask(thing: Any) -> Iterator[DockerflowMiddleware]:
     extensions = static_attribute(thing, "extensions")
     if isinstance(extensions, Mapping):
-        middleware = static_attribute(extensions.get("dockerflow"), "middleware")
+        middleware = extensions.get("dockerflow.middleware")
         if isinstance(middleware, DockerflowMiddleware):
             yield middleware

@@ -5,7 +5,8 @@
     gunicorn 'examples.flask_app:create_app()'
 
 The notes are kept in SQLite beside this file; the environment variable DATABASE_URL names
-another database, and REDIS_URL a Redis that counts the visits.
+another database, REDIS_URL a Redis that counts the visits, and SENTRY_DSN a project of Sentry's,
+which needs  pip install sentry-sdk.
 """
 
 import logging
@@ -41,9 +42,20 @@ def redis_client():
     return Redis.from_url(os.environ["REDIS_URL"], socket_connect_timeout=2, socket_timeout=2)
 
 
+def report_to_sentry():
+    """Report each exception once: Flask's integration does, so the summary need not."""
+    import sentry_sdk  # noqa: PLC0415 - needed only with SENTRY_DSN
+    from sentry_sdk.integrations.logging import ignore_logger  # noqa: PLC0415
+
+    sentry_sdk.init(os.environ["SENTRY_DSN"])
+    ignore_logger("request.summary")
+
+
 def create_app():
     """Make the app."""
     logging.basicConfig(handlers=[MozlogHandler(name="notes")], level=logging.INFO)
+    if os.environ.get("SENTRY_DSN"):
+        report_to_sentry()
     app = Flask(__name__)
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url()
     db.init_app(app)

@@ -199,6 +199,7 @@ def set_up_logging() -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO)
 
 
+serve_in_background(dockerflow, port=0).stop()
 with serve_in_background(CheckRegistry(), port=0, check_timeout=2) as server:
     port: int | None = server.port
     server.stop()

@@ -1,87 +1,68 @@
 """`Dockerflow`, the Flask extension: a thin layer on `dockerflow_wsgi.DockerflowMiddleware`.
 
-It wraps ``app.wsgi_app``, and brings what only Flask knows: its configuration, its application
-context, ``flask.g``, its signals and its user. It registers no URL rule and no blueprint.
+It wraps ``app.wsgi_app``, and adds Flask's configuration, application context, ``flask.g``, signals
+and user. For apps that are not Flask's, use the middleware.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, fields, replace
+import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ..checks import CheckRegistry
 from ..checks.registry import ChecksMixin
+from ..endpoints import ERROR_PATH, HEARTBEAT_PATH, LBHEARTBEAT_PATH, VERSION_PATH
 from ..errors import ConfigurationError, call_safely, require_extra
 from ..find_middleware import find_middleware
 from ..middleware import DockerflowMiddleware
 from ..redaction import format_error
-from ..request_id import RequestIDSource
-from ..response import ERROR_KEY, SUMMARY_KEY
-from ..settings import (
-    Settings,
-    Source,
-    environment_source,
-    keyword_source,
-    nested_source,
-    prefixed_source,
-    read_settings,
-)
-from .globals import globals_class
-from .signals import heartbeat_failed, heartbeat_passed
+from ..request_id import CONTEXT_KEY, ENVIRON_KEY
+from ..response import ERROR_KEY, ResponseWrapper
+from ..settings import keyword_source
+from .flask_middleware import FlaskMiddleware
+from .testing import closing_client_class
+from .user import loaded_user_id
 
 with require_extra("flask"):
     from flask import (
+        Blueprint,
         Flask,
+        abort,
         current_app,
         g,
         got_request_exception,
         has_request_context,
         request,
-        session,
+        request_started,
+        request_tearing_down,
     )
     from werkzeug.exceptions import HTTPException, InternalServerError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
-    from flask import Request
-    from flask.ctx import _AppCtxGlobals
     from typing_extensions import Unpack
+    from werkzeug.wrappers import Response
 
-    from ..checks import HeartbeatReport
+    from ..endpoints import Endpoint
     from ..settings import BehaviourKeywords
     from ..version import VersionCallback
 
 EXTENSION_KEY = "dockerflow"
-GLOBALS_KEY = "dockerflow.flask.g"
-_BEHIND = "_get_current_object"  # of a proxy of Werkzeug's
-USER_KEY = "_login_user"  # where Flask-Login keeps the user that it has loaded, in flask.g
+MIDDLEWARE_KEY = "dockerflow.middleware"
+_PATHS = {"version": VERSION_PATH, "heartbeat": HEARTBEAT_PATH, "lbheartbeat": LBHEARTBEAT_PATH}
 
 
 class HeartbeatFailure(InternalServerError):  # noqa: N818 - the published name
-    """A failing heartbeat, as the exception that it is in Werkzeug's terms."""
-
-
-@dataclass(frozen=True, slots=True)
-class DockerflowState:
-    """What an app has of its extension, in ``app.extensions["dockerflow"]``.
-
-    Attributes:
-        extension: The extension.
-        middleware: What wraps the app.
-    """
-
-    extension: Dockerflow
-    middleware: DockerflowMiddleware
+    """A failing heartbeat as one of Werkzeug's exceptions."""
 
 
 class Dockerflow(ChecksMixin):
     """Makes Flask apps comply with Dockerflow.
 
-    One extension serves any number of apps, each with a state of its own; checks registered
-    with it run for each, in that app's context.
+    One extension serves any number of apps. Its checks run for each of them, in that app's context.
 
     Args:
         app: The app to initialize; without it, call `init_app` later.
@@ -89,14 +70,19 @@ class Dockerflow(ChecksMixin):
         redis: A Redis client, or a Flask-Redis extension; its connection is checked.
         migrate: A Flask-Migrate extension, or an Alembic config; its migrations are checked.
         silenced_checks: IDs of check messages that neither count nor are logged.
-        version_path: The directory of ``version.json``; by default the parent of the app's
-            root path, else the root path, else ``/app``.
+        version_path: The directory of ``version.json``; by default the parent of the app's root
+            path, else the root path, else ``/app``.
+        registry: The checks; by default a new registry. For modules that register checks without
+            access to the extension.
         **settings: The other settings of `dockerflow_wsgi.settings.Settings`. A setting ``x`` that
-            is not given here is taken from the environment variable ``DOCKERFLOW_X``, from
-            ``app.config["DOCKERFLOW_X"]`` or from ``app.config["DOCKERFLOW"]["x"]``.
+            is not given here is read from the environment variable ``DOCKERFLOW_X``, from
+            ``app.config["DOCKERFLOW_X"]`` or from ``app.config["DOCKERFLOW"]["x"]``. The app's
+            configuration is read by `init_app`, and again before the first request.
 
     Attributes:
         registry: The checks, for all apps.
+        logger: The logger ``dockerflow_wsgi``.
+        summary_logger: The logger ``request.summary``.
 
     Raises:
         ConfigurationError: Settings have wrong values, or the app has a Dockerflow already.
@@ -116,14 +102,22 @@ class Dockerflow(ChecksMixin):
         migrate: Any = None,
         silenced_checks: Iterable[str] | None = None,
         version_path: str | os.PathLike[str] | None = None,
+        *,
+        registry: CheckRegistry | None = None,
         **settings: Unpack[BehaviourKeywords],
     ) -> None:
-        given = {"silenced_checks": silenced_checks, "version_path": version_path, **settings}
-        self._keywords = keyword_source(given)
+        self._settings: dict[str, Any] = {
+            "silenced_checks": silenced_checks,
+            "version_path": version_path,
+            **settings,
+        }
+        keyword_source(self._settings)  # raises the TypeError of unknown keywords
         self._services = {"db": db, "redis": redis, "migrate": migrate}
-        self.registry = CheckRegistry()
+        self.registry = CheckRegistry() if registry is None else registry
+        self.logger = logging.getLogger("dockerflow_wsgi")
+        self.summary_logger = logging.getLogger("request.summary")
         self._version_callback: VersionCallback | None = None
-        self._middlewares: WeakSet[DockerflowMiddleware] = WeakSet()
+        self._apps: WeakSet[Flask] = WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -131,149 +125,178 @@ class Dockerflow(ChecksMixin):
         """Make an app comply with Dockerflow.
 
         Args:
-            app: The app.
+            app: The app. It has not served a request yet.
 
         Raises:
             ConfigurationError: Settings have wrong values, or the app has a Dockerflow already.
             TypeError: An object is of a wrong kind.
         """
-        if not isinstance(app, Flask):
-            raise TypeError(f"app must be a Flask app, not a {type(app).__name__}")
-        if EXTENSION_KEY in app.extensions:
-            raise ConfigurationError(
-                [f"the app {app.name!r} has a Dockerflow already: call init_app(app) only once"]
-            )
-        if find_middleware(app.wsgi_app, DockerflowMiddleware) is not None:
-            problem = f"app.wsgi_app of {app.name!r} is wrapped in a DockerflowMiddleware already"
-            raise ConfigurationError([f"{problem}: remove that one, or Dockerflow(app)"])
-        settings = read_settings([self._keywords, *_sources(app)])
-        middleware = DockerflowMiddleware(
-            app.wsgi_app,
-            registry=self.registry,
-            on_heartbeat=lambda report: self._send_signal(app, report),
-            check_context=app.app_context,
-            **self._services,
-            **{field.name: getattr(settings, field.name) for field in fields(Settings)},
+        _check_app(app)
+        middleware = FlaskMiddleware(
+            app, registry=self.registry, **self._services, **self._settings
         )
-        app.wsgi_app = middleware  # type: ignore[method-assign]
-        app.extensions[EXTENSION_KEY] = DockerflowState(self, middleware)
-        self._middlewares.add(middleware)
         if self._version_callback is not None:
             middleware.version_callback(self._version_callback)
-        request_ids = RequestIDSource(settings.request_id_header, trust=settings.trust_request_id)
-        app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, request_ids)
-        if not settings.disabled:
-            self._connect(app)
+        app.register_blueprint(_make_blueprint())
+        app.before_request(_before_request)
+        request_started.connect(_start_request, app)
+        request_tearing_down.connect(_finish_request, app)
+        got_request_exception.connect(_note_failure, app)
+        app.test_client_class = closing_client_class(app.test_client_class)
+        app.wsgi_app = middleware  # type: ignore[method-assign]
+        app.extensions[EXTENSION_KEY] = self
+        app.extensions[MIDDLEWARE_KEY] = middleware
+        self._apps.add(app)
+
+    def get_middleware(self, app: Flask | None = None) -> DockerflowMiddleware:
+        """Return the middleware of an app, such as for its ``settings``.
+
+        Args:
+            app: The app; may be left out if the extension has only one.
+
+        Raises:
+            ConfigurationError: The extension has no such app, or several without ``app``.
+        """
+        apps = list(self._apps) if app is None else [app]
+        if len(apps) != 1 or apps[0] not in self._apps:
+            problem = f"the extension has {len(self._apps)} apps"
+            raise ConfigurationError([f"{problem}: call init_app(app) first, or pass one of them"])
+        middleware: FlaskMiddleware = apps[0].extensions[MIDDLEWARE_KEY]
+        middleware.prepare()
+        return middleware
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
-        """Ask a function for the version object in place of ``version.json``; a decorator.
+        """Get the version object from a function instead of ``version.json``; a decorator.
 
         Args:
             func: Called with ``version_path``; returns a mapping, or ``None`` if there is no
                 version.
 
         Returns:
-            The function itself.
+            The function.
         """
         self._version_callback = func
-        for middleware in self._middlewares:
-            middleware.version_callback(func)
+        for app in self._apps:
+            app.extensions[MIDDLEWARE_KEY].version_callback(func)
         return func
 
     def summary_extra(self) -> dict[str, Any]:
-        """Return further fields for the summary of the current request; may be overridden.
+        """Return the summary of the current request; may be overridden to add or remove fields.
 
-        Called at the end of the request, in its context.
+        Called once, at the end of the request, in its context.
 
         Returns:
-            The fields; here the user's ID as ``uid``.
+            All fields so far, with those of ``environ["dockerflow.summary"]``. The returned fields
+            are logged, with ``code`` and the final ``t``. If this method raises, only ``errno``,
+            ``code``, ``method``, ``rid`` and ``t`` are logged.
         """
-        return {"uid": call_safely("user_id", self.user_id, default=None) or ""}
+        middleware = _get_middleware()
+        fields = middleware.summary_log.fields_so_far(request.environ, _get_response())
+        if not fields["uid"]:
+            fields["uid"] = call_safely("user_id", self.user_id, default=None) or ""
+        return fields
 
     def user_id(self) -> str | None:
         """Return the ID of the current request's user; may be overridden.
 
         Returns:
-            Flask-Login's, if it has loaded the user in this request already (none is loaded for
-            it); else ``None``.
+            The ID of Flask-Login's user if the app has asked for its user in this request,
+            otherwise ``None``. No user is loaded for it.
         """
-        user = getattr(_get_g(), USER_KEY, None)
-        if user is None or user.is_anonymous:
-            return None
-        # To ask the user itself may send a query: a commit expires SQLAlchemy's objects. But where
-        # there is a request_loader, the user may be another one than the session's.
-        login_manager = getattr(current_app, "login_manager", None)
-        has_loader = getattr(login_manager, "_request_callback", None) is not None
-        known = (None if has_loader else session.get("_user_id")) or user.get_id()
-        return None if known is None else str(known)
+        return loaded_user_id() if hasattr(current_app, "login_manager") else None
 
-    def _connect(self, app: Flask) -> None:
-        # The first and the last of the app's functions; they take a third of the time of signals.
-        app.before_request_funcs.setdefault(None, []).insert(0, _start)
-        app.teardown_request_funcs.setdefault(None, []).insert(0, self._finish)
-        got_request_exception.connect(_note_failure, app)
 
-    def _finish(self, _error: BaseException | None) -> None:
-        globals_ = _get_g()
-        if USER_KEY not in getattr(globals_, "__dict__", ()) and self._is_as_made():
-            return  # the uid is empty, as it is without us: saves 3 us
-        environ = _get_request().environ
-        fields_of_request = environ.get(SUMMARY_KEY)
-        is_a_copy = environ.get(GLOBALS_KEY, globals_) is not globals_
-        if fields_of_request is not None and not is_a_copy:
-            call_safely("summary_extra", self._extend, fields_of_request, default=None)
-
-    def _is_as_made(self) -> bool:
-        """Tell whether the fields are asked of nothing else, a subclass or what a test put in."""
-        return (
-            type(self) is Dockerflow
-            and len(self.__dict__) == _ATTRIBUTES
-            and Dockerflow.summary_extra is _summary_extra
-            and Dockerflow.user_id is _user_id
+def _check_app(app: object) -> None:
+    if not isinstance(app, Flask):
+        raise TypeError(f"app must be a Flask app, not a {type(app).__name__}")
+    if EXTENSION_KEY in app.extensions:
+        raise ConfigurationError(
+            [f"the app {app.name!r} has a Dockerflow already: call init_app(app) only once"]
         )
-
-    def _extend(self, fields_of_request: dict[str, Any]) -> None:
-        for name, value in (self.summary_extra() or {}).items():
-            fields_of_request.setdefault(name, value)
-
-    def _send_signal(self, app: Flask, report: HeartbeatReport) -> None:
-        signal = heartbeat_failed if report.has_failed else heartbeat_passed
-        receivers = [] if signal.is_muted else list(signal.receivers_for(app))
-        if not receivers:
-            return
-        with app.app_context():
-            for receiver in receivers:
-                call_safely(
-                    f"A receiver of {signal.name}",
-                    lambda receiver=receiver: receiver(app, level=report.level, report=report),
-                    default=None,
-                )
+    if find_middleware(app.wsgi_app, DockerflowMiddleware) is not None:
+        problem = f"app.wsgi_app of {app.name!r} is wrapped in a DockerflowMiddleware already"
+        raise ConfigurationError([f"{problem}: remove that one, or Dockerflow(app)"])
 
 
-_summary_extra, _user_id = Dockerflow.summary_extra, Dockerflow.user_id
-_ATTRIBUTES = len(vars(Dockerflow()))  # when none was put in the place of a method
-
-# What two of Flask's proxies stand for; asking that takes a fraction of the time.
-_get_g: Callable[[], _AppCtxGlobals] = getattr(g, _BEHIND)
-_get_request: Callable[[], Request] = getattr(request, _BEHIND)
-
-
-def _sources(app: Flask) -> list[Source]:
-    root, nested = app.root_path, app.config.get("DOCKERFLOW")
-    default = {"version_path": [os.path.dirname(root), root, "/app"]}
-    return [
-        replace(environment_source(os.environ), warnings=()),  # the middleware logs them
-        prefixed_source(app.config, 'app.config["{}"]'),
-        nested_source({} if nested is None else nested, 'app.config["DOCKERFLOW"]'),
-        Source(default, "the default of {}".format),
-    ]
+def _make_blueprint() -> Blueprint:
+    """Make the views, which respond only where ``app.wsgi_app`` was taken before it was wrapped."""
+    blueprint = Blueprint("dockerflow", __name__)
+    for name, path in _PATHS.items():
+        blueprint.add_url_rule(
+            path,
+            name,
+            _make_view(name, path),
+            methods=["GET", "HEAD", "OPTIONS"],
+            provide_automatic_options=False,
+            strict_slashes=False,
+        )
+    return blueprint
 
 
-def _start() -> None:
-    environ = _get_request().environ
-    # Copies of the context (copy_current_request_context) have a "g" of their own.
-    environ[GLOBALS_KEY] = _get_g()
-    environ.pop(ERROR_KEY, None)  # of a try before this one
+def _make_view(name: str, path: str) -> Callable[[], Response]:
+    def view() -> Response:
+        middleware = _get_middleware()
+        if middleware.settings.disabled:
+            abort(404)
+        return _respond(middleware.endpoints[path])
+
+    view.__name__ = name
+    return view
+
+
+def _respond(endpoint: Endpoint) -> Response:
+    response = current_app.response_class.from_app(endpoint, request.environ)
+    if _get_middleware().settings.echo_request_id:
+        response.headers.setdefault("X-Request-ID", request.environ[ENVIRON_KEY])
+    return response
+
+
+def _before_request() -> Response | None:
+    _set_request_id()  # again, for app.preprocess_request() in tests
+    endpoint = _get_middleware().error_endpoint
+    if endpoint is not None and request.environ.get("PATH_INFO") in (ERROR_PATH, f"{ERROR_PATH}/"):
+        return _respond(endpoint)
+    return None
+
+
+def _set_request_id() -> None:
+    """Set ``g._request_id``, and ``g.request_id`` unless the app has set it."""
+    request_id = request.environ.get(ENVIRON_KEY)
+    if request_id is None:
+        request_id = _get_middleware().request_ids.assign(request.environ)
+    if getattr(g, "request_id", None) == getattr(g, "_request_id", None):
+        g.request_id = request_id
+    g._request_id = request_id  # noqa: SLF001 - the name in python-dockerflow
+
+
+# Receivers of Flask's signals. They are functions, as a method would refer to the extension.
+
+
+def _start_request(_app: Flask, **_extra: object) -> None:
+    environ = request.environ
+    environ.pop(ERROR_KEY, None)  # of an earlier call with the same environ
+    middleware = _get_middleware()
+    if ENVIRON_KEY not in environ:
+        middleware.warn_of_bypass()
+    _set_request_id()
+    response = _get_response()
+    if response is not None and not middleware.settings.disabled:
+        response.summary = {}
+
+
+def _finish_request(_app: Flask, **_extra: object) -> None:
+    response = _get_response()
+    if response is None or _get_middleware().settings.disabled:
+        return
+    if response.summary is not None and not hasattr(g, "_request_id"):
+        return  # a copy of the context, which has another "g": the request goes on
+    level = logging.ERROR if ERROR_KEY in request.environ else logging.INFO
+    extension: Dockerflow = current_app.extensions[EXTENSION_KEY]
+    if extension.summary_logger.isEnabledFor(level):
+        nothing: dict[str, Any] = {"msg": None}
+        response.summary = call_safely(
+            "summary_extra", lambda: dict(extension.summary_extra()), default=nothing
+        )
 
 
 def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
@@ -281,3 +304,15 @@ def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> No
     code = exception.code if isinstance(exception, HTTPException) else None
     if has_request_context() and (code is None or code >= 500):
         request.environ[ERROR_KEY] = format_error(exception)
+
+
+def _get_middleware() -> FlaskMiddleware:
+    middleware: FlaskMiddleware = current_app.extensions[MIDDLEWARE_KEY]
+    middleware.prepare()
+    return middleware
+
+
+def _get_response() -> ResponseWrapper | None:
+    context = request.environ.get(CONTEXT_KEY)
+    response = getattr(context, "response", None)
+    return response if isinstance(response, ResponseWrapper) else None

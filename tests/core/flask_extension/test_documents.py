@@ -25,7 +25,7 @@ def get(app, path, **options):
 
 def settings_of(app):
     """Return the settings that an app was initialized with."""
-    return app.extensions["dockerflow"].middleware.settings
+    return app.extensions["dockerflow"].get_middleware(app).settings
 
 
 def test_the_extension_in_a_module_of_its_own(tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def test_the_middleware_of_the_flask_extension_is_found():
     """Once, though Flask knows it twice."""
     app = Flask(__name__)
     Dockerflow(app)
-    assert find_middlewares(app) == [app.extensions["dockerflow"].middleware]
+    assert find_middlewares(app) == [app.extensions["dockerflow.middleware"]]
 
 
 def test_of_several_the_outermost_comes_first():

@@ -395,7 +395,7 @@ def test_each_bind_of_flask_sqlalchemy_is_looked_at():
     app.config["SQLALCHEMY_BINDS"] = {"archive": url}
     Dockerflow(app, db=SQLAlchemy(app))
     (probe,) = run_checks(
-        Subject(app, app.extensions["dockerflow"].middleware, TIMEOUT_S), frozenset()
+        Subject(app, app.extensions["dockerflow.middleware"], TIMEOUT_S), frozenset()
     )
     assert f"PostgreSQL at 127.0.0.1:{port}: TCP: connection refused" in probe.finding.message
 

@@ -1,0 +1,120 @@
+"""`FlaskMiddleware`: the middleware around a Flask app, configured by ``app.config`` too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..endpoints import ERROR_PATH
+from ..errors import call_safely, log_redacted
+from ..middleware import DockerflowMiddleware
+from ..settings import (
+    Settings,
+    Source,
+    environment_source,
+    log_warnings,
+    nested_source,
+    parse_settings,
+    prefixed_source,
+    read_settings,
+)
+from .signals import send_heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from flask import Flask
+
+    from ..endpoints import Endpoint
+
+
+class FlaskMiddleware(DockerflowMiddleware):
+    """Wraps ``app.wsgi_app``; `dockerflow_wsgi.flask.Dockerflow` makes one per app.
+
+    Args:
+        flask_app: The app.
+        **options: Those of `DockerflowMiddleware`.
+
+    Attributes:
+        error_endpoint: The endpoint ``/__error__``, which responds inside Flask; ``None`` if off.
+    """
+
+    error_endpoint: Endpoint | None
+
+    def __init__(self, flask_app: Flask, **options: Any) -> None:
+        self._flask_app = flask_app
+        self._lock = threading.Lock()
+        self._is_prepared = False
+        self._has_warned = False
+        super().__init__(
+            flask_app.wsgi_app,
+            on_heartbeat=partial(send_heartbeat, flask_app),
+            check_context=flask_app.app_context,
+            **options,
+        )
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request; the first one has the app's configuration read again."""
+        self.prepare()
+        return super().__call__(environ, start_response)
+
+    def prepare(self) -> None:
+        """Read the app's configuration again, once: it may be set after the extension."""
+        if self._is_prepared:
+            return
+        with self._lock:
+            if not self._is_prepared:
+                call_safely("app.config", self._read_config_again, default=None)
+                self._is_prepared = True
+
+    def warn_of_bypass(self) -> None:
+        """Log once that requests reach the app without this middleware."""
+        if not self._has_warned:
+            self._has_warned = True
+            text = (
+                f"A request reached the Flask app {self._flask_app.name!r} without passing "
+                "Dockerflow's middleware, so it has no summary: something took app.wsgi_app before "
+                "Dockerflow(app) wrapped it. Create the extension first; for Connexion, see README"
+            )
+            log_warnings([text])
+
+    def _read_settings(self, keywords: Source) -> Settings:
+        self._fixed_sources = [keywords, environment_source(os.environ)]
+        self._config_sources = _config_sources(self._flask_app)
+        return read_settings([*self._fixed_sources, *self._config_sources])
+
+    def _read_config_again(self) -> None:
+        known = {warning for source in self._config_sources for warning in source.warnings}
+        sources = _config_sources(self._flask_app)
+        found, problems = parse_settings([*self._fixed_sources, *sources])
+        new = (warning for source in sources for warning in source.warnings)
+        log_warnings(warning for warning in new if warning not in known)
+        if problems:
+            text = "app.config was changed after Dockerflow(app), and the earlier values stay: "
+            text += "; ".join(problems)
+            log_redacted(logging.getLogger("dockerflow_wsgi"), logging.ERROR, text)
+        settings = replace(self.settings, **found) if problems else Settings(**found)
+        if settings != self.settings:
+            self._configure(settings)
+
+    def _make_endpoints(self) -> dict[str, Endpoint]:
+        endpoints = super()._make_endpoints()
+        self.error_endpoint = endpoints.pop(ERROR_PATH, None)
+        if self.settings.disabled:
+            self.error_endpoint = None
+        return endpoints
+
+
+def _config_sources(app: Flask) -> list[Source]:
+    root, nested = app.root_path, app.config.get("DOCKERFLOW")
+    default = {"version_path": [os.path.dirname(root), root, "/app"]}
+    return [
+        prefixed_source(app.config, 'app.config["{}"]'),
+        nested_source({} if nested is None else nested, 'app.config["DOCKERFLOW"]'),
+        Source(default, "the default of {}".format),
+    ]
