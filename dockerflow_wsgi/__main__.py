@@ -11,24 +11,19 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import build_version, server
 from .background import BackgroundServer
 from .doctor import command as doctor
-from .doctor.patience import call_later
 from .errors import ConfigurationError, ListenError, TargetError
+from .import_string import import_string, parse_import_string, require_wsgi
 from .logging import MozlogHandler
 from .redaction import format_error, redact
 from .settings import DEFAULT_PORT, read_port
-from .target import load_target, parse_target, require_wsgi
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from .middleware import DockerflowMiddleware
-
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
 _MISUSE = 2
 _LEAVE_S = 5.0
@@ -60,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.run is None:
         parser.print_help()
         return _MISUSE
-    parsed.ends_process = arguments is None
     code: int = parsed.run(parsed)
     if arguments is None:
         _leave(code)
@@ -87,7 +81,7 @@ def _bare_parser() -> argparse.ArgumentParser:
     )
 
 
-def _add_serve(commands: Subparsers) -> None:
+def _add_serve(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help="serve the endpoints of a registry, or of an app",
@@ -125,12 +119,12 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _load(text: str) -> DockerflowMiddleware:
-    target = parse_target(text)
-    loaded = load_target(target)
+    parsed = parse_import_string(text)
+    loaded = import_string(parsed)
     try:
         middleware = server.get_middleware(loaded)
     except (ConfigurationError, TypeError):
-        require_wsgi(loaded, target)  # its error is more precise, for a factory that is not called
+        require_wsgi(loaded, parsed)  # its error is more precise, for a factory that is not called
         raise
     if middleware.settings.disabled:
         raise ListenError("Dockerflow is disabled: nothing to serve. Unset DOCKERFLOW_DISABLED")
@@ -144,7 +138,9 @@ def _leave(code: int) -> None:
         sys.stdout.flush()
         os._exit(code)
 
-    call_later(_LEAVE_S, leave)
+    timer = threading.Timer(_LEAVE_S, leave)
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":

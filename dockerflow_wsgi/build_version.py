@@ -12,15 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .version import FILE_NAME, KEYS, find_placeholder
 
 if TYPE_CHECKING:
     import argparse
-    from typing import TypeAlias
-
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
 
 _GITHUB = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}"
 _CI_SYSTEMS = {  # the variable that each system always sets, and those that have the values
@@ -59,7 +56,7 @@ _GIT_TIMEOUT_S = 10
 _CREDENTIALS = re.compile(r"(?i)^(https?://)[^/?#]*@|^(\w[\w+.-]*://[^/?#:@]*):[^/?#]*(?=@)")
 
 
-def add_command(subparsers: Subparsers) -> None:
+def add_command(subparsers: Any) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "version",

@@ -1,5 +1,5 @@
-"""The command ``doctor``: says what keeps a service from fulfilling Dockerflow, and what to do.
+"""The command ``doctor``: reports what keeps a service from complying with Dockerflow.
 
-It looks at an app that it imports (`dockerflow_wsgi.doctor.app`), or at services that run
-(`dockerflow_wsgi.doctor.service`). It changes nothing and shows no secret.
+`command` has the options, `isolation` runs the steps in a process of their own, `app_steps`,
+`url_steps` and `services` have the steps, `diagnosis` their results, `output` the report.
 """

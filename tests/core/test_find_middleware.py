@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 from wsgi import hello
 
 from dockerflow_wsgi import DockerflowMiddleware
-from dockerflow_wsgi.find_middleware import find_middleware
+from dockerflow_wsgi.find_middleware import find_middleware, find_middlewares
+from dockerflow_wsgi.flask import Dockerflow
 
 
 class Slotted:
@@ -100,3 +106,63 @@ class TestWithoutSideEffects:
                 return super().__getattribute__(name)
 
         assert find_middleware(Unbound(DockerflowMiddleware(hello)), DockerflowMiddleware) is None
+
+
+def decorated(app):
+    """Wrap an app in a function that shows it as functools.wraps does."""
+
+    @functools.wraps(app)
+    def inner(environ, start_response):
+        return app(environ, start_response)
+
+    return inner
+
+
+def in_flask(app):
+    """Make an app the WSGI app of a Flask app."""
+    flask = Flask(__name__)
+    flask.wsgi_app = ProxyFix(app)
+    return flask
+
+
+class TestAll:
+    """`find_middlewares` also follows what only a diagnosis needs."""
+
+    @pytest.mark.parametrize(
+        "wrap",
+        [
+            lambda app: app,
+            ProxyFix,
+            Slotted,
+            lambda app: Slotted(app).__call__,
+            lambda app: DispatcherMiddleware(hello, {"/api": app}),
+            functools.partial,
+            decorated,
+            in_flask,
+            lambda app: ProxyFix(decorated(Slotted(app))),
+        ],
+    )
+    def test_however_it_is_wrapped(self, wrap):
+        """Mounts, methods, partials and decorators are followed."""
+        app = DockerflowMiddleware(hello)
+        assert find_middlewares(wrap(app), DockerflowMiddleware) == ([app], "")
+
+    def test_once_in_flask(self):
+        """A Flask app and its extension have one middleware, which requests reach."""
+        app = Flask("shop")
+        Dockerflow(app)
+        assert find_middlewares(app, DockerflowMiddleware) == ([app.wsgi_app], "")
+
+    def test_a_method_that_was_taken_before(self):
+        """Requests to the method of the Flask app do not reach the middleware."""
+        app = Flask("shop")
+        taken = app.wsgi_app
+        Dockerflow(app)
+        found = find_middlewares(ProxyFix(taken), DockerflowMiddleware)
+        assert found == ([app.wsgi_app], "shop")
+
+    def test_a_circle(self):
+        """Apps that wrap each other do not cause an endless loop."""
+        one, other = Layer(), Layer()
+        one.app, other.app = other, one
+        assert find_middlewares(one, DockerflowMiddleware) == ([], "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import logging
 import os
@@ -15,127 +14,36 @@ from queue import Queue
 
 import pytest
 from alembic.config import Config
-from flask import Flask
 from waiting import TIMEOUT_S
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
-from whitenoise import WhiteNoise
-from wsgi import hello, request
+from wsgi import hello
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
 from dockerflow_wsgi.checks import check_migrations_applied
-from dockerflow_wsgi.checks.run import CheckRun
-from dockerflow_wsgi.doctor import container
-from dockerflow_wsgi.doctor.checks import run_checks
-from dockerflow_wsgi.doctor.endpoints import (
-    check_heartbeat_endpoint,
-    check_lbheartbeat_endpoint,
-    check_version_endpoint,
-)
-from dockerflow_wsgi.doctor.finding import probe
-from dockerflow_wsgi.doctor.mozlog import problem_of
-from dockerflow_wsgi.doctor.quiet import quiet_hooks, quiet_logs
-from dockerflow_wsgi.doctor.remedies import upgrade_command
-from dockerflow_wsgi.doctor.subject import Subject
-from dockerflow_wsgi.doctor.summary import check_summary
-from dockerflow_wsgi.flask import Dockerflow
+from dockerflow_wsgi.doctor import app_steps
+from dockerflow_wsgi.doctor.app_steps import App, check_summary, mozlog_problem, record_logs
+from dockerflow_wsgi.doctor.diagnosis import run_step
+from dockerflow_wsgi.doctor.services import CheckSteps
+from dockerflow_wsgi.find_middleware import find_middlewares
 from dockerflow_wsgi.logging import MozlogFormatter, MozlogHandler
-from dockerflow_wsgi.unwrapping import find_middlewares
 
-ENDPOINTS = [check_version_endpoint, check_heartbeat_endpoint, check_lbheartbeat_endpoint]
-
-
-def subject(app, middleware=None, timeout_s=TIMEOUT_S):
-    """Look at an app."""
-    return Subject(app, middleware or find_middlewares(app)[0], timeout_s)
+ENDPOINTS = ["endpoint_version", "endpoint_heartbeat", "endpoint_lbheartbeat"]
 
 
-class Keeps:
-    """A middleware that calls the app by a name of its own."""
-
-    def __init__(self, app):
-        self.whatever = app
-
-    def __call__(self, environ, start_response):
-        return self.whatever(environ, start_response)
-
-    def serve(self, environ, start_response):
-        return self.whatever(environ, start_response)
+def steps_of(app, middleware=None, timeout_s=TIMEOUT_S):
+    """Return the steps of an app by name."""
+    middlewares, bypassed = find_middlewares(app, DockerflowMiddleware)
+    middlewares = [middleware] if middleware else middlewares
+    sent = []
+    check_steps = CheckSteps(middlewares[0], timeout_s, frozenset(), sent.append)
+    return app_steps.steps_of(App(app, (), tuple(middlewares), bypassed), check_steps, [])
 
 
-def decorated(app):
-    """Wrap in a closure."""
-
-    @functools.wraps(app.__call__)
-    def inner(environ, start_response):
-        return app(environ, start_response)
-
-    return inner
-
-
-def in_flask(app):
-    """Wrap a Flask app's own."""
-    flask = Flask(__name__)
-    flask.wsgi_app = ProxyFix(app)
-    return flask
-
-
-WRAPPERS = [
-    lambda app: app,
-    ProxyFix,
-    WhiteNoise,
-    Keeps,
-    lambda app: Keeps(app).serve,
-    lambda app: DispatcherMiddleware(hello, {"/api": app}),
-    lambda app: functools.partial(lambda one, environ, start: one(environ, start), app),
-    decorated,
-    in_flask,
-    lambda app: WhiteNoise(ProxyFix(decorated(Keeps(app)))),
-]
-
-
-@pytest.mark.parametrize("wrap", WRAPPERS)
-def test_the_middleware_is_found_however_it_is_wrapped(wrap):
-    """Attributes of any name, mounts, methods, partials and closures are followed."""
-    app = DockerflowMiddleware(hello)
-    assert find_middlewares(wrap(app)) == [app]
-
-
-def test_the_middleware_of_the_flask_extension_is_found():
-    """Once, though Flask knows it twice."""
-    app = Flask(__name__)
-    Dockerflow(app)
-    assert find_middlewares(app) == [app.extensions["dockerflow.middleware"]]
-
-
-def test_of_several_the_outermost_comes_first():
-    """The middleware that requests reach first comes before the one of an extension."""
-    flask = Flask(__name__)
-    Dockerflow(flask)
-    inner = flask.wsgi_app
-    outer = DockerflowMiddleware(functools.partial(inner))  # which hides the inner one
-    flask.wsgi_app = ProxyFix(outer)
-    assert find_middlewares(flask) == [outer, inner]
-
-
-def test_the_search_ends_whatever_it_meets():
-    """Wrappers in a circle, attributes that raise, objects that make more of themselves."""
-
-    class Endless:
-        def __getattr__(self, name):
-            return Endless()
-
-        @property
-        def application(self):
-            raise AssertionError("it loads itself lazily")
-
-        def __call__(self):
-            raise AssertionError
-
-    one, other = Keeps(hello), Keeps(hello)
-    one.whatever, other.whatever = other, one
-    assert find_middlewares(one) == []
-    assert find_middlewares(Endless()) == []
+def look_at(name, app, middleware=None):
+    """Run a step of an app, and keep its logs."""
+    with record_logs():
+        return steps_of(app, middleware)[name]()
 
 
 @pytest.mark.parametrize("check", ENDPOINTS)
@@ -143,7 +51,7 @@ def test_the_middlewares_own_answer_is_right(check, version_directory):
     """Through other wrappers too."""
     app = DockerflowMiddleware(hello, version_path=version_directory)
     app.check(lambda: [], name="fine")
-    assert check(subject(ProxyFix(app))).status == "ok"
+    assert look_at(check, ProxyFix(app)).status == "ok"
 
 
 def answers(status, content_type, body, **headers):
@@ -186,7 +94,7 @@ OTHERS += [echoing(other) for other in OTHERS]
 def test_an_answer_of_another_app_is_found_out(check, other, version_directory):
     """The middleware is mounted below a path, and something else answers at the root."""
     middleware = DockerflowMiddleware(hello, version_path=version_directory)
-    finding = check(subject(DispatcherMiddleware(other, {"/api": middleware})))
+    finding = look_at(check, DispatcherMiddleware(other, {"/api": middleware}))
     assert finding.status == "error"
     assert finding.message.startswith("something else answers /__")
     assert "outermost" in finding.remedy
@@ -196,22 +104,22 @@ def test_the_place_of_a_redirect_is_told(version_directory):
     """It says which login is in the way."""
     middleware = DockerflowMiddleware(hello, version_path=version_directory)
     app = DispatcherMiddleware(OTHERS[0], {"/api": middleware})
-    assert "302 Found to /login" in check_lbheartbeat_endpoint(subject(app)).message
+    assert "302 Found to /login" in look_at("endpoint_lbheartbeat", app).message
 
 
 def test_a_version_that_is_made_anew_is_right():
     """A callback may tell another one each time."""
     app = DockerflowMiddleware(hello)
     app.version_callback(lambda _root: {**FULL, "time": time.monotonic_ns()})
-    assert check_version_endpoint(subject(app)).status == "ok"
+    assert look_at("endpoint_version", app).status == "ok"
 
 
 def test_an_answer_with_another_request_id_is_found_out():
     """Something else answers, though it looks alike."""
     other = answers("200 OK", "application/json", b"", X_Request_ID="mine")
-    finding = check_lbheartbeat_endpoint(subject(other, DockerflowMiddleware(hello)))
+    finding = look_at("endpoint_lbheartbeat", other, DockerflowMiddleware(hello))
     assert finding.status == "error"
-    assert "another X-Request-ID than the request's" in finding.message
+    assert "something else answers" in finding.message
 
 
 @pytest.mark.parametrize("check", ENDPOINTS)
@@ -222,7 +130,7 @@ def test_an_app_that_raises_is_told_with_its_line(check):
     def app(_environ, _start_response):
         raise SystemExit("gone")
 
-    finding = check(subject(app, middleware))
+    finding = look_at(check, app, middleware)
     assert finding.status == "error"
     assert "test_app.py:" in finding.message
     assert "raised SystemExit: gone" in finding.message
@@ -236,8 +144,8 @@ def test_an_app_that_hangs_is_told_with_its_line():
         release.wait(TIMEOUT_S)
 
     middleware = DockerflowMiddleware(hello, check_timeout=0.1)
-    asked = functools.partial(check_lbheartbeat_endpoint, subject(app, middleware, 0.2))
-    finding = probe("endpoint_lbheartbeat", asked, 0.3).finding
+    step = steps_of(app, middleware)["endpoint_lbheartbeat"]
+    finding = run_step("endpoint_lbheartbeat", step, 0.3)
     release.set()
     assert finding.message.startswith("not done after 0.3 s; it was at ")
     assert "release.wait(TIMEOUT_S)" in finding.message
@@ -248,17 +156,15 @@ def test_a_heartbeat_that_fails_points_at_its_checks():
     app = DockerflowMiddleware(hello)
     app.check(lambda: checks.Error("down"), name="storage")
     app.check(lambda: checks.Info("by the way"), name="other")
-    with quiet_logs():
-        finding = check_heartbeat_endpoint(subject(app))
+    finding = look_at("endpoint_heartbeat", app)
     assert finding.status == "warning"
-    assert finding.message == "answers 500 Internal Server Error, because of storage"
+    assert finding.message == "answers 500, because of storage"
 
 
 def test_a_missing_version_is_red_once(tmp_path):
     """At the step of the file, and not at its endpoint."""
     app = DockerflowMiddleware(hello, version_path=tmp_path)
-    with quiet_logs():
-        finding = check_version_endpoint(subject(app))
+    finding = look_at("endpoint_version", app)
     assert (finding.status, finding.remedy) == ("warning", "See the step version_json")
 
 
@@ -266,9 +172,7 @@ def look_for_version(directory, content=None, **options):
     """Look at a version.json."""
     if content is not None:
         (directory / "version.json").write_text(content)
-    return container.check_version(
-        DockerflowMiddleware(hello, version_path=directory, **options).version_endpoint
-    )
+    return app_steps.check_version(DockerflowMiddleware(hello, version_path=directory, **options))
 
 
 FULL = {"source": "https://x.test", "version": "", "commit": "abc", "build": "42"}
@@ -278,11 +182,16 @@ FULL = {"source": "https://x.test", "version": "", "commit": "abc", "build": "42
     ("content", "status", "reason"),
     [
         (json.dumps(FULL), "ok", "commit abc"),
-        (None, "error", "there is no "),
+        (None, "error", "file not found: "),
         ("{", "error", "is not JSON"),
         ("[]", "error", "is a JSON list"),
         (json.dumps({**FULL, "commit": " "}), "warning", "commit is blank"),
         ('{"version": "1", "commit": "2"}', "error", "has no source and no build"),
+        (json.dumps({**FULL, "commit": "$CIRCLE_SHA1"}), "error", "commit is '$CIRCLE_SHA1'"),
+        (json.dumps({**FULL, "build": "${{ github.run_id }}"}), "error", "nothing replaced"),
+        (json.dumps({**FULL, "version": "{{ version }}"}), "error", "nothing replaced"),
+        (json.dumps({**FULL, "source": "%SOURCE%"}), "error", "nothing replaced"),
+        (json.dumps({**FULL, "source": "https://x.test/a%20b@c"}), "ok", "commit abc"),
     ],
 )
 def test_each_fault_of_the_version_file_has_its_reason(tmp_path, content, status, reason):
@@ -297,18 +206,20 @@ def test_each_fault_of_the_version_file_has_its_reason(tmp_path, content, status
 def test_an_unused_fallback_is_not_red(version_directory, monkeypatch):
     """By default /app is looked at first, and the current directory holds the file."""
     monkeypatch.chdir(version_directory)
-    assert container.check_version(DockerflowMiddleware(hello).version_endpoint).status == "ok"
+    assert app_steps.check_version(DockerflowMiddleware(hello)).status == "ok"
 
 
 def test_a_version_callback_is_asked():
     """In place of the file."""
     app = DockerflowMiddleware(hello, version_path="/nowhere")
     app.version_callback(lambda _root: FULL)
-    assert container.check_version(app.version_endpoint).status == "ok"
+    assert app_steps.check_version(app).status == "ok"
+    app.version_callback(lambda _root: {"version": "1.2.0"})
+    assert app_steps.check_version(app).status == "warning"
     app.version_callback(lambda _root: None)
-    assert "returned None" in container.check_version(app.version_endpoint).message
+    assert "returned None" in app_steps.check_version(app).message
     app.version_callback(lambda _root: 1 / 0)
-    assert "raised ZeroDivisionError" in container.check_version(app.version_endpoint).message
+    assert "raised ZeroDivisionError" in app_steps.check_version(app).message
 
 
 @pytest.mark.parametrize(
@@ -332,21 +243,25 @@ def test_the_port_is_a_number_from_1_to_65535(monkeypatch, port, status):
     monkeypatch.delenv("PORT", raising=False)
     if port is not None:
         monkeypatch.setenv("PORT", port)
-    assert container.check_port().status == status
+    assert app_steps.check_port().status == status
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_the_user_is_10001():
-    """Root and others are a warning."""
-    assert container.check_user().message == "runs as root"
+def test_the_user_of_a_container_is_10001(monkeypatch):
+    """Root and other users are a warning, but only in a container."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert app_steps.check_user().status == "warning"
     os.setegid(10001)
     os.seteuid(10001)
     try:
-        as_app = container.check_user()
+        as_app = app_steps.check_user()
     finally:
         os.seteuid(0)
         os.setegid(0)
     assert as_app.status == "ok"
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    monkeypatch.setattr(app_steps, "CONTAINER_FILES", ())
+    assert app_steps.check_user().status == "ok"
 
 
 class SummaryLogger:
@@ -376,7 +291,8 @@ def summary_logger():
 
 def look_for_summary(app=None):
     """Look at the summary of an app's request."""
-    return check_summary(subject(app or DockerflowMiddleware(hello)))
+    with record_logs() as logs:
+        return check_summary(app or DockerflowMiddleware(hello), logs)
 
 
 def test_a_summary_that_is_mozlog_on_stdout_is_right(summary_logger, capsys):
@@ -516,10 +432,19 @@ def test_each_fault_of_the_logger_has_its_reason(summary_logger):
     assert "disable_existing_loggers" in finding.remedy
 
 
+def test_a_field_that_summary_extra_removes_is_not_missing(summary_logger):
+    """Users may leave out what they do not want to log."""
+    summary_logger.have(MozlogHandler())
+    app = DockerflowMiddleware(hello, summary_extra=lambda _environ: {"lang": None})
+    finding = look_for_summary(app)
+    assert finding.status == "ok"
+    assert "lang" not in json.loads(finding.details["line"])["Fields"]
+
+
 def test_a_request_that_leaves_no_summary_is_told(summary_logger):
     """It did not pass the middleware."""
     summary_logger.have(MozlogHandler())
-    finding = check_summary(subject(hello, DockerflowMiddleware(hello)))
+    finding = look_for_summary(hello)
     assert "left no summary" in finding.message
 
 
@@ -533,7 +458,7 @@ FIELDS |= {"rid": "x", "t": 1, "uid": ""}
     [
         (json.dumps({**ENVELOPE, "Fields": FIELDS}), ""),
         (json.dumps({**ENVELOPE, "Fields": FIELDS}, indent=1), "several lines"),
-        ("[]", "no object"),
+        ("[]", "not an object"),
         (json.dumps({"Fields": FIELDS}), "no Timestamp"),
         (json.dumps({**ENVELOPE, "Timestamp": 10**9}), "Timestamp in nanoseconds"),
         (json.dumps({**ENVELOPE, "Type": "x"}), "its Type is not"),
@@ -541,23 +466,24 @@ FIELDS |= {"rid": "x", "t": 1, "uid": ""}
         (json.dumps(ENVELOPE), "has no Fields"),
         (json.dumps({**ENVELOPE, "Fields": {**FIELDS, "t": 0.5}}), "t is of type float"),
         (json.dumps({**ENVELOPE, "Fields": {**FIELDS, "errno": True}}), "errno is of type bool"),
-        (json.dumps({**ENVELOPE, "Fields": {"errno": 0}}), "no agent"),
+        (json.dumps({**ENVELOPE, "Fields": {"errno": 0}}), ""),
         (json.dumps({**ENVELOPE, "Fields": {**FIELDS, "x": {"y": {"z": 1}}}}), "nests deeper"),
     ],
 )
 def test_mozlog_is_told_from_other_json(line, problem):
     """By the standard's own rules."""
-    assert problem in problem_of(line)
-    assert bool(problem) == bool(problem_of(line))
+    assert problem in mozlog_problem(line)
+    assert bool(problem) == bool(mozlog_problem(line))
 
 
 def look_at_check(function, timeout_s=TIMEOUT_S, **settings):
     """Run one check, and return what was found."""
     app = DockerflowMiddleware(hello, **settings)
     app.check(function, name="storage")
-    (probe,) = run_checks(subject(app, app, timeout_s), frozenset())
-    assert probe.name == "check:storage"
-    return probe.finding
+    with record_logs():
+        (result,) = CheckSteps(app, timeout_s, frozenset(), [].append).results()
+    assert result.name == "check:storage"
+    return result
 
 
 def raises():
@@ -570,6 +496,7 @@ def raises():
     [
         (lambda: [], {}, "ok"),
         (lambda: checks.Info("by the way"), {}, "ok"),
+        (lambda: checks.Info("cannot ask", id="dockerflow.health.I001"), {}, "skipped"),
         (lambda: checks.Warning("low"), {}, "error"),
         (lambda: checks.Warning("low"), {"heartbeat_failed_level": "error"}, "warning"),
         (lambda: checks.Info("low"), {"heartbeat_failed_level": "info"}, "error"),
@@ -616,12 +543,12 @@ def test_an_async_check_is_told_with_its_own_line():
     async def outer():
         release.append(asyncio.get_running_loop())
         release.append(asyncio.current_task())
-        await asyncio.create_task(inner())
+        await inner()
 
     finding = look_at_check(outer, check_timeout=0.3)
     release[0].call_soon_threadsafe(release[1].cancel)
     assert "in inner: await asyncio.sleep(TIMEOUT_S)" in finding.message
-    assert "in outer: await asyncio.create_task(inner())" in finding.details["stack"][-2]
+    assert "in outer: await inner()" in finding.details["stack"][-2]
 
 
 class FlaskMigrate:
@@ -640,7 +567,11 @@ class FlaskMigrate:
 )
 def test_the_command_that_applies_migrations_can_be_pasted(migrate, command):
     """With the config that the app uses."""
-    assert upgrade_command(functools.partial(check_migrations_applied, migrate)) == command
+    app = DockerflowMiddleware(hello)
+    app.init_check(check_migrations_applied, migrate)
+    steps = CheckSteps(app, TIMEOUT_S, frozenset(), [].append)
+    message = checks.Warning("old", id="dockerflow.health.W001")
+    assert steps.remedy("check_migrations_applied", message) == f"Apply them: {command}"
 
 
 @pytest.mark.parametrize("check_timeout", [None, 500])
@@ -652,27 +583,6 @@ def test_a_check_without_a_near_deadline_is_bounded_by_the_timeout(check_timeout
     assert "not done after 0.2 s" in finding.message
 
 
-@pytest.mark.parametrize(
-    ("level", "status"), [("warning", "error"), ("error", "error"), ("critical", "warning")]
-)
-def test_a_check_beyond_its_deadline_fails_as_the_heartbeat_does(monkeypatch, level, status):
-    """Though it is done by then: its run was the heartbeat's, which could not wait for it."""
-    app = DockerflowMiddleware(hello, check_timeout=0.2, heartbeat_failed_level=level)
-    asked, wait = threading.Event(), CheckRun.wait
-
-    @app.check
-    def storage():
-        started_s = time.monotonic()
-        assert asked.wait(TIMEOUT_S)
-        time.sleep(max(0, started_s + 0.25 - time.monotonic()))  # the check's own work
-
-    assert request(app, "/__heartbeat__").status[:3] == ("500" if status == "error" else "200")
-    monkeypatch.setattr(CheckRun, "wait", lambda run, left_s: asked.set() or wait(run, left_s))
-    (probe,) = run_checks(subject(app, app, TIMEOUT_S), frozenset())
-    assert probe.finding.status == status
-    assert "not done at its deadline of 0.2 s" in probe.finding.message
-
-
 def test_a_check_slower_than_half_its_deadline_is_a_warning():
     """With how long it took."""
     finding = look_at_check(lambda: time.sleep(2.1), check_timeout=4)  # the check's own work
@@ -681,30 +591,29 @@ def test_a_check_slower_than_half_its_deadline_is_a_warning():
 
 
 def test_nothing_is_logged_that_the_doctor_causes(listen):
-    """A failing check's error is told by its step, and by no log."""
+    """The message of a failing check is in its step, and in no log."""
     log = listen("dockerflow_wsgi.checks")
     app = DockerflowMiddleware(hello)
     app.check(lambda: checks.Error("down"), name="storage")
-    with quiet_logs():
-        check_heartbeat_endpoint(subject(app))
-        list(run_checks(subject(app), frozenset()))
+    assert look_at("endpoint_heartbeat", app).status == "warning"
     assert len(log) == 0
 
 
-def test_the_apps_hooks_are_not_called():
-    """They may count heartbeats, or page somebody; afterwards they are called again."""
-    reports = []
+def test_a_check_runs_once_and_the_hooks_of_the_app_are_not_called():
+    """Hooks may count heartbeats, or page somebody."""
+    reports, runs = [], []
     app = DockerflowMiddleware(hello, on_heartbeat=reports.append)
-    with quiet_hooks([app]):
-        assert check_heartbeat_endpoint(subject(app)).status == "ok"
-    assert reports == []
-    check_heartbeat_endpoint(subject(app))
-    assert len(reports) == 1
+    app.check(lambda: runs.append(1), name="storage")
+    with record_logs():
+        check_steps = CheckSteps(app, TIMEOUT_S, frozenset(), [].append)
+        steps = app_steps.steps_of(App(app, (), (app,)), check_steps, [])
+        assert steps["endpoint_heartbeat"]().status == "ok"
+        assert [result.status for result in check_steps.results()] == ["ok"]
+    assert (reports, runs) == ([], [1])
 
 
-def test_a_step_that_cannot_be_taken_is_a_failure():
-    """And the doctor goes on, without a traceback."""
-    found = probe("port", lambda: {}["redis://:s3cr3t@h"], TIMEOUT_S)
-    assert not found.ok
+def test_a_step_that_raises_is_a_failure():
+    """There is no traceback, and no password."""
+    found = run_step("port", lambda: {}["redis://:s3cr3t@h"], TIMEOUT_S)
+    assert found.status == "error"
     assert "KeyError: 'redis://:***@h'" in found.to_dict()["message"]
-    assert "--skip port" in found.finding.remedy

@@ -11,16 +11,11 @@ from logging.handlers import HTTPHandler, QueueHandler, QueueListener
 from queue import Queue
 
 import pytest
-import redis
-from programs import run
-from waiting import TIMEOUT_S
+from programs import run, running
 from wsgi import hello
 
 from dockerflow_wsgi import DockerflowMiddleware
-from dockerflow_wsgi.doctor.checks import run_checks
-from dockerflow_wsgi.doctor.services import ladders_of
-from dockerflow_wsgi.doctor.subject import Subject
-from dockerflow_wsgi.doctor.summary import check_summary
+from dockerflow_wsgi.doctor.app_steps import check_summary, record_logs
 from dockerflow_wsgi.logging import MozlogFormatter, MozlogHandler
 
 REGISTRY = "from dockerflow_wsgi import CheckRegistry\nregistry = CheckRegistry()\n"
@@ -46,11 +41,13 @@ def test_a_report_that_cannot_be_written_is_told_in_a_line(version_directory):
 
 
 def test_an_import_that_is_interrupted_is_exit_code_130(version_directory):
-    """By Ctrl-C, before there is any report; as a shell has it."""
-    code = f"import os\nos.kill(os.getpid(), {int(signal.SIGINT)})\n"
-    done = run_doctor(version_directory, code, "app:app")
-    assert (done.returncode, done.stdout) == (130, "")
-    assert "Traceback" not in done.stderr
+    """Ctrl-C before there is any report has the exit code of a shell."""
+    (version_directory / "app.py").write_text("import time\nprint('here')\ntime.sleep(600)\n")
+    command = [sys.executable, "-m", "dockerflow_wsgi", "doctor", "app:app"]
+    with running(command, cwd=version_directory) as program:
+        program.wait_for("here")
+        assert program.stop(signal.SIGINT) == 130
+        assert "Traceback" not in program.output
 
 
 def test_wrong_settings_of_a_registry_are_told(version_directory):
@@ -60,19 +57,6 @@ def test_wrong_settings_of_a_registry_are_told(version_directory):
     assert "the configuration is wrong" in done.stdout
     assert "DOCKERFLOW_CHECK_TIMEOUT" in done.stdout
     assert "See the step settings" in done.stdout
-
-
-def test_a_client_whose_settings_are_no_address_leaves_the_checks_own_reason():
-    """What fails on the way to the service is not told in place of it."""
-    with redis.Redis(host="127.0.0.1", port="http") as client:
-        app = DockerflowMiddleware(hello, redis=client)
-        subject = Subject(app, app, TIMEOUT_S)
-        (check,) = app.registry
-        assert ladders_of(subject, check, {}) == []
-        (probe,) = run_checks(subject, frozenset())
-    assert probe.finding.status == "error"
-    assert probe.finding.message
-    assert probe.finding.details["ladder"] == []
 
 
 @pytest.fixture
@@ -93,8 +77,8 @@ def have_handler():
 
 def look(app=None):
     """Look at the summary of an app's request."""
-    middleware = DockerflowMiddleware(hello)
-    return check_summary(Subject(app or middleware, middleware, TIMEOUT_S))
+    with record_logs() as logs:
+        return check_summary(app or DockerflowMiddleware(hello), logs)
 
 
 def with_mozlog(handler):
@@ -146,15 +130,3 @@ def test_an_app_that_exits_at_a_request_left_no_summary(have_handler):
 
     have_handler(MozlogHandler())
     assert "left no summary" in look(app).message
-
-
-def test_ctrl_c_during_the_request_ends_the_doctor(have_handler):
-    """The logger is left as it was."""
-
-    def app(_environ, _start_response):
-        raise KeyboardInterrupt
-
-    have_handler(MozlogHandler())
-    with pytest.raises(KeyboardInterrupt):
-        look(app)
-    assert logging.getLogger("request.summary").filters == []

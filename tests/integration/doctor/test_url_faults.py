@@ -6,14 +6,13 @@ import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from waiting import TIMEOUT_S
 
-from dockerflow_wsgi.doctor import paths
-from dockerflow_wsgi.doctor.asking import MAX_BYTES
-from dockerflow_wsgi.doctor.http import parse_url
-from dockerflow_wsgi.doctor.service import agreement, examine_services
+from dockerflow_wsgi.doctor import url_steps
+from dockerflow_wsgi.doctor.url_steps import MAX_BYTES, examine_one, parse_url
 
 VERSION = {"source": "https://x.test", "version": "1.0", "commit": "abc", "build": "42"}
 NOTHING = None  # the connection is closed without an answer
@@ -65,8 +64,9 @@ def service_with(answers):
 
 def look(url, skip=()):
     """Return the findings of the doctor by name."""
-    (instance,) = examine_services([parse_url(url, TIMEOUT_S)], skip)
-    return {probe.name: probe.finding for probe in instance.probes}
+    results = []
+    examine_one(parse_url(url, TIMEOUT_S), skip, results.append)
+    return {result["name"]: SimpleNamespace(**result) for result in results}
 
 
 def look_with(answers, skip=()):
@@ -84,7 +84,7 @@ def test_a_method_that_is_not_answered_is_told_and_no_failure():
     """As by a proxy that drops TRACE."""
     findings = look_with({"TRACE /__lbheartbeat__": NOTHING})
     assert red(findings) == []
-    assert findings["methods"].message.startswith("HEAD is answered 200, TRACE not (")
+    assert findings["methods"].message.startswith("HEAD is answered 200, TRACE is not answered (")
     assert "no HTTP answer" in findings["methods"].message
 
 
@@ -110,14 +110,14 @@ def test_any_other_refusal_is_red(code):
 def test_what_a_proxy_says_for_want_of_an_instance_names_the_way_on(code):
     """The service's log knows nothing of the request."""
     finding = look_with({"GET /__lbheartbeat__": (code, b"")})["endpoint_lbheartbeat"]
-    assert "ask the instance with --url" in finding.remedy
+    assert "use --url with the instance" in finding.remedy
     said = {"GET /__lbheartbeat__": (code, b'{"error": "mine"}')}
     assert "--url" not in look_with(said)["endpoint_lbheartbeat"].remedy
 
 
 def test_a_heartbeat_that_takes_longer_than_probers_wait_is_a_warning(monkeypatch):
     """It answers 200, which nobody may live to see."""
-    monkeypatch.setattr(paths, "_PATIENCE_MS", 0)
+    monkeypatch.setattr(url_steps, "PROBER_TIMEOUT_MS", 0)
     finding = look_with({})["endpoint_heartbeat"]
     assert finding.status == "warning"
     assert "probers may give up" in finding.message
@@ -147,8 +147,8 @@ def test_a_body_without_end_is_read_in_part():
     findings = look_with({"GET /__version__": (200, body)})
     assert "not with a JSON object" in findings["endpoint_version"].message
     with service_with({"GET /long": (200, body)}) as url:
-        answer, _ = parse_url(url, TIMEOUT_S).ask("/long")
-    assert answer.body == body[:MAX_BYTES]
+        answer = parse_url(url, TIMEOUT_S).get("/long")
+    assert answer.data == body[:MAX_BYTES]
 
 
 def test_steps_of_the_connection_can_be_left_out():
@@ -157,16 +157,6 @@ def test_steps_of_the_connection_can_be_left_out():
     status = {name: findings[name].status for name in ("dns", "tcp", "protocol")}
     assert status == {"dns": "skipped", "tcp": "ok", "protocol": "skipped"}
     assert findings["endpoint_version"].status == "ok"
-
-
-def test_the_agreement_of_versions_can_be_left_out():
-    """As while a deployment is under way."""
-    other = (200, json.dumps({**VERSION, "commit": "def"}).encode())
-    with service_with({}) as first, service_with({"GET /__version__": other}) as second:
-        services = [parse_url(url, TIMEOUT_S) for url in (first, second)]
-        instances = examine_services(services, ())
-    assert agreement(instances, ()).finding.status == "warning"
-    assert agreement(instances, ["agreement"]).finding.status == "skipped"
 
 
 def test_a_service_that_speaks_tls_is_asked_over_tls(tls_port, certificate, monkeypatch):

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from secrets import token_hex
+from types import SimpleNamespace
 
 import pytest
 from servers import free_port, gunicorn_server, wsgiref_server
@@ -15,8 +16,7 @@ from waiting import TIMEOUT_S
 from wsgi import hello
 
 from dockerflow_wsgi import DockerflowMiddleware, checks
-from dockerflow_wsgi.doctor.http import parse_url
-from dockerflow_wsgi.doctor.service import agreement, differing, examine_services
+from dockerflow_wsgi.doctor.url_steps import examine_one, parse_url
 
 VERSION = {"source": "https://x.test", "version": "1.0", "commit": "abc", "build": "42"}
 NAMES = [
@@ -48,15 +48,20 @@ FINE = {
 
 
 def look_at(*urls, skip=(), timeout_s=TIMEOUT_S):
-    """Look at services."""
-    return examine_services([parse_url(url, timeout_s) for url in urls], skip)
+    """Return the results of services by name, for each URL."""
+    found = []
+    for url in urls:
+        results = []
+        examine_one(parse_url(url, timeout_s), skip, results.append)
+        found.append({result["name"]: SimpleNamespace(**result) for result in results})
+    return found
 
 
 def look(app, skip=()):
-    """Serve an app, and return the findings of the doctor by name."""
+    """Serve an app, and return the results by name."""
     with wsgiref_server(app) as port:
-        (instance,) = look_at(f"http://127.0.0.1:{port}", skip=skip)
-    return {probe.name: probe.finding for probe in instance.probes}
+        (found,) = look_at(f"http://127.0.0.1:{port}", skip=skip)
+    return found
 
 
 def red(findings):
@@ -75,7 +80,7 @@ def test_the_middleware_is_green(version_directory):
     """Behind a real server; HEAD and 405 are told."""
     findings = look(DockerflowMiddleware(hello_or_404, version_path=version_directory))
     assert red(findings) == []
-    assert "HEAD is answered 200, TRACE 405" in findings["methods"].message
+    assert "HEAD is answered 200, TRACE is answered 405" in findings["methods"].message
 
 
 def hello_or_404(environ, start_response):
@@ -113,8 +118,8 @@ def test_the_pages_of_a_site_are_no_endpoints():
         ("version", ("401 Unauthorized", "text/html", b""), "answers 401"),
         ("heartbeat", ("404 Not Found", "text/html", b""), "answers 404"),
         ("heartbeat", ("503 Oops", "text/plain", b""), "answers 503"),
-        ("heartbeat", ("200 OK", "application/json", b"[]"), "no JSON object"),
-        ("heartbeat", ("200 OK", "application/json", b"{"), "no JSON object"),
+        ("heartbeat", ("200 OK", "application/json", b"[]"), "not a JSON object"),
+        ("heartbeat", ("200 OK", "application/json", b"{"), "not a JSON object"),
         ("lbheartbeat", ("204 No Content", "text/plain", b""), "204, which AWS"),
         ("lbheartbeat", ("500 Oops", "text/plain", b""), "answers 500"),
     ],
@@ -150,7 +155,7 @@ def test_a_heartbeat_that_fails_with_200_is_a_warning():
     failing = look(Answers(heartbeat=bad))["endpoint_heartbeat"]
     page = look(Answers(heartbeat=("200 OK", "text/html", b"<h1>")))["endpoint_heartbeat"]
     assert (failing.status, page.status) == ("warning", "warning")
-    assert "answers 200, though it says error: db: error" in failing.message
+    assert "answers 200, though its status is error: db: error" in failing.message
 
 
 def test_a_page_for_any_path_is_told_from_the_endpoints(version_directory):
@@ -169,7 +174,9 @@ def test_a_page_that_varies_is_not_told_from_the_endpoints(varies):
 
     finding = look(app)["unknown_path"]
     assert finding.status == "error"
-    assert "as /__heartbeat__, /__lbheartbeat__: " in finding.message.replace("/__version__, ", "")
+    assert "like /__heartbeat__, /__lbheartbeat__: " in finding.message.replace(
+        "/__version__, ", ""
+    )
 
 
 def test_a_path_in_the_url_is_shown_and_doubted():
@@ -178,10 +185,10 @@ def test_a_path_in_the_url_is_shown_and_doubted():
         url = f"http://127.0.0.1:{port}/__heartbeat__"
         (instance,) = look_at(url)
         (below,) = look_at(f"http://127.0.0.1:{port}/api")
-    finding = {probe.name: probe.finding for probe in instance.probes}["endpoint_version"]
+    finding = instance["endpoint_version"]
     assert finding.message == f"{url}/__version__ answers 404 Not Found"
-    assert finding.remedy.startswith("Leave /__heartbeat__ out of --url")
-    finding = {probe.name: probe.finding for probe in below.probes}["endpoint_version"]
+    assert finding.remedy.startswith("Remove /__heartbeat__ from --url")
+    finding = below["endpoint_version"]
     assert "or correct host, port and path of --url" in finding.remedy
 
 
@@ -189,7 +196,7 @@ def test_what_is_no_http_is_told_once():
     """By its name; what needs an answer is not red too, and methods never is."""
     with listener(talk_nonsense) as port:
         (instance,) = look_at(f"http://127.0.0.1:{port}")
-    statuses = {probe.name: probe.finding.status for probe in instance.probes}
+    statuses = {name: result.status for name, result in instance.items()}
     fine = {"dns": "ok", "tcp": "ok", "protocol": "error"}
     assert statuses == dict.fromkeys(NAMES, "skipped") | fine
 
@@ -197,30 +204,29 @@ def test_what_is_no_http_is_told_once():
 def test_a_port_that_nothing_listens_on_is_told_once():
     """What needs the connection is not red too."""
     (instance,) = look_at(f"http://127.0.0.1:{free_port()}")
-    statuses = {probe.name: probe.finding.status for probe in instance.probes}
+    statuses = {name: result.status for name, result in instance.items()}
     assert statuses == dict.fromkeys(NAMES, "skipped") | {"dns": "ok", "tcp": "error"}
 
 
 def test_a_name_that_cannot_be_resolved_is_told():
     """It is no fault of the service."""
     (instance,) = look_at("http://nowhere.invalid")
-    assert instance.probes[0].finding.status == "error"
-    assert "cannot be resolved" in instance.probes[0].finding.message
+    assert instance["dns"].status == "error"
+    assert "cannot be resolved" in instance["dns"].message
 
 
 def test_tls_that_is_not_spoken_is_told():
     """https to a port of plain HTTP."""
     with wsgiref_server(hello) as port:
         (instance,) = look_at(f"https://127.0.0.1:{port}", timeout_s=3)
-    (tls,) = [probe.finding for probe in instance.probes if probe.name == "tls"]
-    assert tls.status == "error"
-    assert "no TLS is spoken there" in tls.message
+    assert instance["tls"].status == "error"
+    assert "does not speak TLS there" in instance["tls"].message
 
 
 def test_http_where_tls_is_spoken_is_told(tls_port):
     """The scheme is what is wrong."""
     (instance,) = look_at(f"http://127.0.0.1:{tls_port}")
-    (finding,) = [probe.finding for probe in instance.probes if not probe.ok]
+    (finding,) = [result for result in instance.values() if not result.ok]
     assert "a TLS server answers, not an HTTP server" in finding.message
     assert "https://" in finding.remedy
 
@@ -261,14 +267,14 @@ def talk_nonsense(connection):
     ("serve", "reason"),
     [
         (drip, "/__lbheartbeat__: no answer within 0.5 s"),
-        (talk_nonsense, "a Redis answers, not an HTTP server"),
+        (talk_nonsense, "something else ('+PONG') answers, not an HTTP server"),
     ],
 )
 def test_a_service_that_does_not_answer_properly_is_bounded(serve, reason):
     """However it goes on."""
     with listener(serve) as port:
         (instance,) = look_at(f"http://127.0.0.1:{port}", timeout_s=0.5)
-    finding = {probe.name: probe.finding for probe in instance.probes}["protocol"]
+    finding = instance["protocol"]
     assert finding.status == "error"
     assert reason in finding.message
     for thread in threading.enumerate():
@@ -313,16 +319,18 @@ def serve_version(stack, **version):
     return f"http://127.0.0.1:{port}"
 
 
-def test_instances_that_disagree_are_flagged():
-    """The minority is; without a majority, all are."""
+def test_instances_that_disagree_are_flagged(doctor):
+    """The minority is flagged; without a majority, all are."""
     with contextlib.ExitStack() as stack:
         one, two, other = (serve_version(stack, commit=commit) for commit in ("a", "a", "b"))
-        three, pair = look_at(one, other, two), look_at(one, other)
-    assert differing(three) == [three[1]]
-    assert differing(pair) == pair
-    finding = agreement(three, ()).finding
-    assert finding.status == "warning"
-    assert other in finding.message
+        three = doctor(*(part for url in (one, other, two) for part in ("--url", url)), "--json")
+        pair = doctor("--url", one, "--url", other, "--json")
+        left_out = doctor("--url", one, "--url", other, "--json", "--skip", "agreement")
+    assert three["agreement"]["details"]["odd"] == [other]
+    assert pair["agreement"]["details"]["odd"] == [one, other]
+    assert three["agreement"]["status"] == "warning"
+    assert other in three["agreement"]["message"]
+    assert left_out["agreement"]["status"] == "skipped"
 
 
 def test_several_instances_are_one_table(doctor):
@@ -338,7 +346,7 @@ def test_several_instances_are_one_table(doctor):
     assert rows[1][:5] == ["ok", one, "1.0", "abc", "ok"]
     assert rows[1][-2:] == ["ms", "differs"]
     assert rows[3] == ["error", gone, "-", "-", "-", "-"]
-    assert f"\n{gone}\nerror    tcp " in shown.out
+    assert f"\nerror: tcp of {gone}\n" in shown.out
     failed = [probe for probe in data.report["probes"] if not probe["ok"]]
     assert [(probe["name"], probe["url"]) for probe in failed] == [("tcp", gone)]
     assert data.report["probes"][-1]["name"] == "agreement"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dockerflow_wsgi.errors import TargetError
-from dockerflow_wsgi.target import load_target, parse_target, require_wsgi
+from dockerflow_wsgi.import_string import import_string, parse_import_string, require_wsgi
 
 WORKER = """
 class Holder:
@@ -63,7 +63,7 @@ def directory(tmp_path, monkeypatch):
 def fail(text):
     """Load what cannot be loaded, and return the error."""
     with pytest.raises(TargetError) as caught:
-        load_target(parse_target(text))
+        import_string(parse_import_string(text))
     return caught.value
 
 
@@ -78,7 +78,7 @@ def fail(text):
 )
 def test_it_names_an_object_or_a_factory(text, loaded):
     """In a module of the current directory; a factory may have literal arguments."""
-    assert load_target(parse_target(text)) == loaded
+    assert import_string(parse_import_string(text)) == loaded
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_what_cannot_be_read_is_answered_with_the_form(text):
 @pytest.mark.parametrize(
     ("text", "reason", "remedy"),
     [
-        ("acme.nothing:app", "there is no module 'acme.nothing' in {directory}, nor is", "Correct"),
-        ("nothing.at.all:app", "there is no module 'nothing' in {directory}, nor is", "Correct"),
+        ("acme.nothing:app", "there is no module 'acme.nothing' in {directory}, and", "Correct"),
+        ("nothing.at.all:app", "there is no module 'nothing' in {directory}, and none", "Correct"),
         ("acme.worker:registri", "the module 'acme.worker' has no 'registri': did you mean 'regis"
                                  "try'?", "MODULE:NAME"),
         ("acme.worker:x", "has no 'x': it has Holder, Odd, fails, holder, leaves, make", "MODULE"),
@@ -109,13 +109,13 @@ def test_what_cannot_be_read_is_answered_with_the_form(text):
         ("acme.worker:odd.z", "the Odd has no 'z': it has none", "MODULE"),
         ("acme.worker:registry()", "calling registry(): TypeError: 'str' object is", "the app,"),
         ("acme.worker:holder.fails", "acme/worker.py:6: RuntimeError: it is not r", "this line"),
-        ("acme.worker:fails()", "acme/worker.py:19: RuntimeError: postgresql://ada:***@", "Mend"),
+        ("acme.worker:fails()", "acme/worker.py:19: RuntimeError: postgresql://ada:***@", "Fix"),
         ("acme.worker:leaves()", "the app calls sys.exit('no postgresql://ada:***@db/acme') while "
-                                 "it is made", "raise an exception"),
+                                 "it is created", "Raise an exception"),
         ("breaks:app", "breaks.py:2: ZeroDivisionError: division by zero", "this line of the app"),
         ("leaves:app", "leaves.py:1: the app calls sys.exit('no configuration') while it is impor",
-                       "raise an exception"),
-        ("lacks:app", "lacks.py:1: No module named 'no_such_package'", "brings no_such_package"),
+                       "Raise an exception"),
+        ("lacks:app", "lacks.py:1: No module named 'no_such_package'", "has no_such_package"),
         ("says:app", "says.py:1: ModuleNotFoundError: it says no more", "this line of the app"),
         ("asks:app", "asks.py:3: KeyError: 'NOT_SET'", "this line of the app"),
         ("reads:app", "reads.py:2: SyntaxError: invalid syntax (<unknown>, line 1)", "this line"),
@@ -138,14 +138,14 @@ def test_the_current_directorys_module_comes_first(directory, monkeypatch):
     (elsewhere / "shadowed.py").write_text("place = 'installed'\n")
     (directory / "shadowed.py").write_text("place = 'here'\n")
     monkeypatch.syspath_prepend(elsewhere)
-    assert load_target(parse_target("shadowed:place")) == "here"
+    assert import_string(parse_import_string("shadowed:place")) == "here"
 
 
 def test_what_a_factory_returned_is_not_called_a_factory():
     """The hint to write brackets would lead nowhere where they are written already."""
     for text, is_hinted in (("acme:make", True), ("acme:make()", False)):
         with pytest.raises(TargetError) as caught:
-            require_wsgi(lambda: None, parse_target(text))
+            require_wsgi(lambda: None, parse_import_string(text))
         assert ("If it is a factory" in caught.value.remedy) is is_hinted
 
 
