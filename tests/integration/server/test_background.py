@@ -53,7 +53,13 @@ def serve():
 def gate(registry):
     """Register a check that waits until the gate is open."""
     gate = threading.Event()
-    registry.check(lambda: gate.wait(TIMEOUT_S) and None, name="waits")
+    gate.is_asked = threading.Event()
+
+    @registry.check(name="waits")
+    def waits():
+        gate.is_asked.set()
+        gate.wait(TIMEOUT_S)
+
     yield gate
     gate.set()
 
@@ -208,11 +214,11 @@ def test_stop_frees_the_port(registry):
         assert again.port == port
 
 
-def test_stop_waits_for_responses_in_progress_and_not_for_idle_clients(registry, gate):
+def test_stop_waits_for_responses_in_progress_and_not_for_idle_clients(registry, serve, gate):
     """A heartbeat that was requested before is still answered."""
-    server = serve_in_background(registry, host="127.0.0.1", port=0)
+    server = serve(registry)
     with socket.create_connection(("127.0.0.1", server.port)) as idle, ask(server.port) as asking:
-        wait_until_asked(registry)
+        assert gate.is_asked.wait(TIMEOUT_S)
         stopping = threading.Thread(target=server.stop)
         stopping.start()
         assert idle.recv(1) == b""
@@ -242,12 +248,6 @@ def ask(port, path="/__heartbeat__"):
 def read(connection):
     """Read to the end."""
     return b"".join(iter(lambda: connection.recv(65_536), b""))
-
-
-def wait_until_asked(registry):
-    """Wait until the check that waits runs."""
-    waits = next(check for check in registry if check.name == "waits")
-    wait_until(lambda: waits._runs)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /__heart", b"GET / HTTP/1.0\r\nHost: a\r\n"])
