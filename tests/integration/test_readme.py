@@ -13,18 +13,27 @@ import urllib.parse
 import urllib.request
 
 import pytest
+import redis
 from programs import run
 from servers import ROOT, gunicorn_server
+from sqlalchemy import create_engine, text
 from waiting import TIMEOUT_S
+from wsgi import hello, request
 
-from dockerflow_wsgi import DockerflowMiddleware, get_request_id
+from dockerflow_wsgi import DockerflowMiddleware, checks, get_request_id
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language, text=README):
     """Return the code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def section(title, text=README):
+    """Return the text of a section."""
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def normal(text):
@@ -86,52 +95,89 @@ def test_the_commands_of_the_first_screen_are_what_ci_and_the_tests_run():
     assert README.index(check) < README.index("\n## ")
 
 
-def test_the_code_runs(redis_url, monkeypatch):
-    """All Python blocks, one after the other, in one namespace."""
-    import redis
+@pytest.fixture
+def root_logger():
+    """Return the root logger, and restore it afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def execute(namespace, title, text=README):
+    """Run the Python blocks of a section, one after the other, in a namespace."""
+    for block in blocks("python", section(title, text)):
+        exec(block, namespace)
+
+
+def test_the_code_runs(redis_url, root_logger):
+    """The blocks about the middleware run in the order of README, in one namespace."""
 
     async def ping_search_engine():
         return False
 
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()
+    root_logger.handlers.clear()
     with redis.Redis.from_url(redis_url) as client:
         namespace = {"client": client, "ping_search_engine": ping_search_engine}
+        execute(namespace, "Any WSGI app")
+        assert type(root_logger.handlers[-1]).__name__ == "MozlogHandler"
+        execute(namespace, "Endpoints")
+        execute(namespace, "Checks")
+        registry = namespace["dockerflow"].registry
+        assert registry.names == ("storage_reachable", "search", "sessions")
+        execute(namespace, "Request IDs")
+        assert namespace["get_request_id"] is get_request_id
+        execute(namespace, "Request summaries")
+        assert isinstance(namespace["dockerflow"], DockerflowMiddleware)
+        execute(namespace, "Logging")
+        assert type(root_logger.handlers[-1].formatter).__name__ == "MozlogFormatter"
+        execute(namespace, "Logging", EXAMPLES)
+        namespace["listener"].stop()
+
+
+def test_the_flask_blocks_run():
+    """The blocks about Flask, and the one about its test client, run together."""
+    namespace = {"__name__": "readme"}
+    execute(namespace, "Flask")
+    exec(blocks("python", section("Testing your app"))[0], namespace)
+    assert namespace["app"].test_client().get("/__lbheartbeat__").status_code == 200
+
+
+def test_the_worker_blocks_run(redis_url, monkeypatch):
+    """The worker's endpoints answer; its check notices a main thread that is stuck."""
+    monkeypatch.setenv("PORT", "0")
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    namespace = {"__name__": "readme"}
+    execute(namespace, "Processes without HTTP")
+    with namespace["client"], namespace["server"] as server:
+        shown = json.loads(curl("curl localhost/__heartbeat__", server.port))
+    assert shown["checks"] == {"check_redis_connected": "ok"}
+    execute(namespace, "Workers", EXAMPLES)
+    assert namespace["main_thread_loops"]() is None
+    namespace["last_loop_s"] -= 61
+    assert namespace["main_thread_loops"]().msg == "The last loop was 61 s ago"
+
+
+def test_the_checks_for_more_than_a_ping_run(redis_url, postgres_url):
+    """The checks of the examples pass, and fail when a service refuses to write."""
+    engine = create_engine(postgres_url)
+    dockerflow = DockerflowMiddleware(hello, heartbeat_failed_level="error")
+    with redis.Redis.from_url(redis_url) as client, engine.begin() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS orders (id int)"))
+        connection.commit()
+        names = {"engine": engine, "text": text, "checks": checks}
+        namespace = {"dockerflow": dockerflow, "client": client, **names}
+        execute(namespace, "What a green heartbeat does not show", EXAMPLES)
+        before = request(dockerflow, "/__heartbeat__")
+        client.config_set("min-replicas-to-write", "1")
         try:
-            first, version, checks, request_id, *others = blocks("python")
-            summary, logged, queued, sentry, *frameworks, worker, stuck, job = others
-            flask_blocks = [block for block in frameworks if "django" not in block]
-            exec(first, namespace)
-            assert type(root.handlers[-1]).__name__ == "MozlogHandler"
-            exec(version, namespace)
-            exec(checks, namespace)
-            report = namespace["dockerflow"].registry
-            assert report.names == ("storage_reachable", "search", "sessions")
-            exec("\n".join(flask_blocks), {"__name__": "readme"})
-            exec(request_id, namespace)
-            assert namespace["get_request_id"] is get_request_id
-            exec(summary, namespace)
-            assert isinstance(namespace["dockerflow"], DockerflowMiddleware)
-            exec(logged, namespace)
-            assert type(root.handlers[-1].formatter).__name__ == "MozlogFormatter"
-            exec(queued, namespace)
-            namespace["listener"].stop()
-            exec(sentry, namespace)
-            monkeypatch.setenv("PORT", "0")
-            monkeypatch.setenv("REDIS_URL", redis_url)
-            exec(worker, own := {})  # it stands by itself
-            with own["client"], own["server"] as server:
-                shown = json.loads(curl("curl localhost/__heartbeat__", server.port))
-            assert shown["checks"] == {"check_redis_connected": "ok"}
-            exec(stuck, own)
-            assert own["main_thread_loops"]() is None
-            own["last_loop_s"] -= 61
-            assert own["main_thread_loops"]().msg == "The last loop was 61 s ago"
-            exec(job, {"__name__": "readme"})
+            after = json.loads(request(dockerflow, "/__heartbeat__").body)["checks"]
         finally:
-            root.handlers[:] = handlers
-            root.setLevel(level)
+            client.config_set("min-replicas-to-write", "0")
+    engine.dispose()
+    assert before.status == "200 OK", before.body
+    assert after["redis_accepts_writes"] == "error"
 
 
 DJANGO_LOGGING = """
@@ -148,8 +194,8 @@ LOGGING = {
 @pytest.fixture
 def django_project(tmp_path):
     """Start a Django project, and add the blocks of README's section to it."""
-    section = README.partition("\n## Django\n")[2].partition("\n## ")[0]
-    wsgi, middleware, test = blocks("python", section)
+    wsgi, middleware = blocks("python", section("Django"))
+    test = blocks("python", section("Testing your app"))[-1]
     run(f"django-admin startproject mysite {tmp_path}", check=True)
     package = tmp_path / "mysite"
     (package / "wsgi.py").write_text(wsgi)
