@@ -8,6 +8,7 @@ import stat
 
 import pytest
 from programs import run
+from system import program
 
 from dockerflow_wsgi.__main__ import main
 from dockerflow_wsgi.build_version import make_version
@@ -61,7 +62,7 @@ def repository(directory):
 
     def git(*words):
         identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
-        return run(["git", *identity, *words], cwd=directory, check=True).stdout.strip()
+        return run([program("git", "git"), *identity, *words], cwd=directory, check=True).stdout.strip()
 
     git("init", "--quiet")
     git("remote", "add", "origin", "https://x-access-token:s3cr3t@github.com/acme/shop.git")

@@ -13,6 +13,7 @@ import time
 import pytest
 import redis
 from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 from sqlalchemy.engine import make_url
 from werkzeug.test import Client
 
@@ -694,7 +695,8 @@ class TestFormatError:
 
 
 def _fail_at_sqlalchemy() -> None:
-    with create_engine("sqlite://").begin() as connection:
+    engine = create_engine("sqlite://", poolclass=NullPool)  # closes the connection
+    with engine.begin() as connection:
         connection.execute(text("CREATE TABLE users (mail TEXT UNIQUE, name TEXT)"))
         insert = text("INSERT INTO users VALUES (:m, :p)")
         for _ in range(2):

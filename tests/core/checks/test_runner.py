@@ -842,7 +842,7 @@ def test_an_async_check_in_line_leaves_the_apps_event_loop():
     asyncio.set_event_loop(loop)
     try:
         assert run(a_coroutine, timeout_s=None).messages == (W1,)
-        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+        assert asyncio.get_event_loop() is loop
 
         async def within():
             return run(a_coroutine, timeout_s=None).messages

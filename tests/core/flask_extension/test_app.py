@@ -81,6 +81,7 @@ def test_the_arguments_are_the_documented_ones(app, version_directory):
         silenced = ["dockerflow.health.E004"]
         Dockerflow(app, engine, client, None, silenced, str(version_directory))
         shown = heartbeat(app).json
+        engine.dispose()
     assert shown["checks"] == {"check_database_connected": "ok", "check_redis_connected": "ok"}
     assert app.test_client().get("/__version__").status_code == 200
 
@@ -343,6 +344,8 @@ def test_flask_migrates_migrations_are_checked(app, tmp_path, monkeypatch):
     with app.app_context():
         upgrade()
     assert heartbeat(app).json["checks"]["check_migrations_applied"] == "ok"
+    with app.app_context():
+        db.engine.dispose()
     with app.app_context():
         stamp(revision="aaaa")
         db.engine.dispose()
