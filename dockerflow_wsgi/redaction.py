@@ -112,7 +112,7 @@ _FORMS = (
     (r"(?:%2F%2F[^\s%&:@/]{0,64}(?:%3A|:)|:thin:[^\s/]{1,60}/)", r"[^\s&]{1,256}?(?=%40|@)"),
     # Where a URL's password was taken to end at its first "@", drivers call the rest the host.
     (
-        r"""\b(?:host|name|server\ (?:on|at)|connecting\ to|found\ for|URL)\s["']?""",
+        r"""\b(?:host|name|server\ (?:on|at)|connecting\ to|found\ for|URL|from\ string)\s["']?""",
         r"""[^'"\n]{1,256}(?=@)""",
     ),
     (

@@ -578,6 +578,10 @@ READABLE = [
 
 
 EXACT = [
+    (
+        "Could not parse rfc1738 URL from string 'postgresql:ada:s3cr3t@db'",
+        "Could not parse rfc1738 URL from string '***@db'",
+    ),
     ("postgresql+psycopg://a:x/c@r3t@db/x", "postgresql+psycopg://a:***@db/x"),
     ("redis://:x@a,redis://:y@b", "redis://:***@a,redis://:***@b"),
     ("x mysql://a:y@one/, z redis://:w@two/", "x mysql://a:***@one/, z redis://:***@two/"),

@@ -74,7 +74,7 @@ for number in range(20):
     if not child:
         os._exit(0 if report() == "ok" else 1)
     assert os.waitpid(child, 0)[1] == 0, number
-print("ok")
+print("ok", flush=True)
 os._exit(0)
 """
 
