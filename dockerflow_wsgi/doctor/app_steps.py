@@ -59,12 +59,14 @@ _YEAR_2000_NS = 946_684_800 * 10**9
 _STREAM_PATHS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2", "/proc/")
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 
-_REWRITE = f"Write {FILE_NAME} when the container is built"
+_REWRITE = f"Run  dockerflow-wsgi version --output {FILE_NAME}  when the container is built"
 _WITH_KEYS = f"{_REWRITE}, with {', '.join(KEYS)}"
 _OUTERMOST = "Make the middleware the outermost wrapper of the app that the server gets"
 _ADD_HANDLER = (
-    "Configure logging: logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO); or "
-    "--skip summary, if the server's own configuration does it"
+    "Configure logging, in Django by LOGGING, elsewhere for example by  import logging;  "
+    "from dockerflow_wsgi.logging import MozlogHandler;  "
+    "logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO); or --skip summary, if the "
+    "server's own configuration does it"
 )
 _LEAVE_ENABLED = 'Configure logging with "disable_existing_loggers": False'
 
@@ -292,7 +294,7 @@ def check_version(middleware: DockerflowMiddleware) -> StepResult:
         body = endpoint.file.read()
     except VersionError as error:
         unreadable = isinstance(error.__cause__, OSError)
-        remedy = "Make it readable for the user of the app" if unreadable else f"{_REWRITE} as JSON"
+        remedy = "Make it readable for the user of the app" if unreadable else _REWRITE
         return failed(f"{error.path or 'the version callback'}: {error}", remedy)
     if body is None:
         places = ", ".join(map(os.path.abspath, endpoint.file.paths))

@@ -62,7 +62,9 @@ def repository(directory):
 
     def git(*words):
         identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
-        return run([program("git", "git"), *identity, *words], cwd=directory, check=True).stdout.strip()
+        return run(
+            [program("git", "git"), *identity, *words], cwd=directory, check=True
+        ).stdout.strip()
 
     git("init", "--quiet")
     git("remote", "add", "origin", "https://x-access-token:s3cr3t@github.com/acme/shop.git")

@@ -13,8 +13,8 @@ import time
 import pytest
 import redis
 from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 from werkzeug.test import Client
 
 from dockerflow_wsgi import DockerflowMiddleware
