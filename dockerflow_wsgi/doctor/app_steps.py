@@ -65,8 +65,8 @@ _OUTERMOST = "Make the middleware the outermost wrapper of the app that the serv
 _ADD_HANDLER = (
     "Configure logging, in Django by LOGGING, elsewhere for example by  import logging;  "
     "from dockerflow_wsgi.logging import MozlogHandler;  "
-    "logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO); or --skip summary, if the "
-    "server's own configuration does it"
+    "logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO); or --skip summary, if "
+    "the server's own configuration does it"
 )
 _LEAVE_ENABLED = 'Configure logging with "disable_existing_loggers": False'
 
