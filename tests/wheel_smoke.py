@@ -95,7 +95,8 @@ def try_alembic():
         (versions / "aaaa.py").write_text(REVISION)
         config = Config()
         config.set_main_option("script_location", directory)
-        engine = create_engine("sqlite://")
+        engine = create_engine(f"sqlite:///{directory}/empty.sqlite3")
+        engine.connect().close()  # makes the file
         (message,) = checks.check_migrations_applied(config, engine)
         engine.dispose()
     assert message.id == checks.WARNING_UNAPPLIED_MIGRATION, message
