@@ -161,12 +161,12 @@ class TestSQLiteFile:
         assert message.msg.startswith("DB-API error: DatabaseError: ")
         assert "SELECT" not in message.msg
 
-    @pytest.mark.parametrize("timeout_s", [0.1, 60])
+    @pytest.mark.parametrize("timeout_s", [0.01, 60])
     def test_a_locked_file_is_e008(self, make_engine, tmp_path, timeout_s):
         """The lock is reported, even if the driver waits for longer than the heartbeat."""
         path = tmp_path / "db"
         engine = make_engine(sqlite_url(path), connect_args={"timeout": timeout_s})
-        app = DockerflowMiddleware(hello, db=engine, check_timeout=0.5)
+        app = DockerflowMiddleware(hello, db=engine, check_timeout=0.2)
         with closing(sqlite3.connect(path, isolation_level=None)) as writer:
             writer.execute("BEGIN EXCLUSIVE")
             reported = messages_of(app)
@@ -210,7 +210,7 @@ class TestPool:
     def test_an_exhausted_pool_is_named_by_the_deadline(self, small):
         """The pool waits for longer than the heartbeat; the report has the pool's status."""
         engine = small(pool_timeout=60)
-        app = DockerflowMiddleware(hello, db=engine, check_timeout=0.5)
+        app = DockerflowMiddleware(hello, db=engine, check_timeout=0.2)
         with engine.connect():
             reported = messages_of(app)
         text = reported.pop("dockerflow.health.E009")
@@ -224,7 +224,7 @@ class TestPool:
         engine = small()
         app = DockerflowMiddleware(hello, db=engine, check_timeout=TIMEOUT_S)
         connection = engine.connect()
-        timer = threading.Timer(0.3, connection.close)
+        timer = threading.Timer(0.1, connection.close)
         timer.start()
         assert messages_of(app) == {}
         timer.join()
@@ -238,7 +238,7 @@ class TestPool:
             return sqlite3.connect(":memory:", check_same_thread=False)
 
         engine = make_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1)
-        reported = messages_of(DockerflowMiddleware(hello, db=engine, check_timeout=0.3))
+        reported = messages_of(DockerflowMiddleware(hello, db=engine, check_timeout=0.1))
         go_on.set()
         assert reported["dockerflow.health.E009"].startswith("No connection was opened yet: Pool")
         wait_until(lambda: not check_threads())

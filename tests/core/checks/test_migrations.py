@@ -243,7 +243,7 @@ class TestMigrationsCheck:
     def test_an_exhausted_pool_is_i001(self, config, engine):
         """The check reports it by the deadline, although the pool waits for longer."""
         one = create_engine(engine.url, **ONE_CONNECTION)
-        app = DockerflowMiddleware(hello, check_timeout=0.5)
+        app = DockerflowMiddleware(hello, check_timeout=0.2)
         app.init_check(check_migrations_applied, config, db=one)
         with one.connect():
             reported = json.loads(request(app, "/__heartbeat__").body)
