@@ -28,9 +28,6 @@ _POLL_S = 0.005
 _locks: dict[int, threading.Lock] = {}
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
-tasks: dict[int, asyncio.Task[Any] | None] = {}
-"""The running coroutines, by the threads that wait for them; for the doctor."""
-
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine in the process's event loop, with the caller's context variables.
@@ -41,15 +38,12 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         BaseException: The coroutine's own exception.
     """
     result: list[tuple[Any, BaseException | None]] = []
-    thread_id = threading.get_ident()
 
     async def catch() -> None:
-        tasks[thread_id] = asyncio.current_task()
         try:
             result.append((await coroutine, None))
         except BaseException as error:  # noqa: BLE001 - SystemExit would end the event loop
             result.append((None, error))
-        del tasks[thread_id]
 
     try:
         loop = _get_loop()
