@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -13,7 +12,7 @@ from ..redaction import redact
 from .run import CheckRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .run import CheckContext
 
@@ -22,35 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dockerflow_wsgi.checks")
 
 F = TypeVar("F", bound="Callable[..., Any]")
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredCheck:
-    """A check in a registry. It runs at most once at a time in a process.
-
-    Attributes:
-        name: The name in the registry.
-        function: The check.
-        runs: The runs that are not over. They are kept by process, because a fork copies a run,
-            but not its thread; and by context, because each app has its own.
-    """
-
-    name: str
-    function: CheckFunction
-    runs: dict[tuple[int, CheckContext], CheckRun]
-
-    def run(self, context: CheckContext, deadline_s: float | None) -> CheckRun:
-        """Return the run that is not over, or a new one, which the caller starts.
-
-        Args:
-            context: Returns the context manager that the check runs in.
-            deadline_s: The deadline of a new run, in seconds of the monotonic clock; ``None``
-                for none.
-        """
-        key = (os.getpid(), context)
-        forget = partial(self.runs.pop, key, None)
-        new = CheckRun(self.name, self.function, context, deadline_s, forget)
-        return self.runs.setdefault(key, new)  # atomic: a lock could stay locked after a fork
 
 
 class ChecksMixin:
@@ -113,9 +83,6 @@ class CheckRegistry(ChecksMixin):
 
     Each middleware has its own registry, unless one is passed to several of them.
 
-    Attributes:
-        version: A number that grows whenever a check is registered, replaced or removed.
-
     Example:
         >>> registry = CheckRegistry()
         >>> @registry.check
@@ -126,10 +93,11 @@ class CheckRegistry(ChecksMixin):
     """
 
     def __init__(self) -> None:
-        self._checks: dict[str, RegisteredCheck] = {}
-        self._runs: dict[str, Any] = {}  # kept for checks that are registered again
-        self.version = 0
         self.registry = self
+        self._functions: dict[str, CheckFunction] = {}
+        # The runs that are not over, by check; by process, because a fork copies a run, but not
+        # its thread; and by context, because each app has its own.
+        self._runs: dict[tuple[str, int, CheckContext], CheckRun] = {}
 
     def remove(self, name: str) -> None:
         """Remove a check. A run of it that is not over goes on.
@@ -140,23 +108,18 @@ class CheckRegistry(ChecksMixin):
         Raises:
             KeyError: No check is registered under the name.
         """
-        if self._checks.pop(name, None) is None:
+        if self._functions.pop(name, None) is None:
             raise KeyError(f"no check is named {name!r}: the names are {', '.join(self.names)}")
-        self.version += 1
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the checks, in the order of their registration."""
-        return tuple(self._checks)
+        return tuple(self._functions)
 
-    def __iter__(self) -> Iterator[RegisteredCheck]:
-        return iter(list(self._checks.values()))  # a check may register another one meanwhile
-
-    def __len__(self) -> int:
-        return len(self._checks)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._checks
+    @property
+    def functions(self) -> dict[str, CheckFunction]:
+        """The checks by name, in the order of their registration, as a copy."""
+        return self._functions.copy()
 
     def __repr__(self) -> str:
         return f"<CheckRegistry: {', '.join(self.names) or 'no checks'}>"
@@ -171,22 +134,36 @@ class CheckRegistry(ChecksMixin):
             raise TypeError(f"a {kind} has no __name__: register it with name=...")
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             from . import event_loop  # noqa: F401 - it imports asyncio; see there
-        new = RegisteredCheck(name, function, self._runs.setdefault(name, {}))
-        registered = self._checks.setdefault(name, new)
-        if registered is new:
-            self.version += 1
-        elif _is_same_definition(registered.function, function):
-            logger.info("The check %r is replaced: its definition was executed again", name)
-            self._checks[name] = new
-            self.version += 1
-        elif not _is_same(registered.function, function):
-            text = f"a check named {name!r} is registered already, for {registered.function!r}: "
+        registered = self._functions.setdefault(name, function)
+        if _is_same(registered, function):
+            return
+        if not _is_same_definition(registered, function):
+            text = f"a check named {name!r} is registered already, for {registered!r}: "
             text += f"give {function!r} another name with name=..."
             raise ValueError(redact(text))
+        logger.info("The check %r is replaced: its definition was executed again", name)
+        self._functions[name] = function
+
+    def run(
+        self, name: str, function: CheckFunction, context: CheckContext, deadline_s: float | None
+    ) -> CheckRun:
+        """Return the run of a check that is not over, or a new one, which the caller starts.
+
+        Args:
+            name: The check's name.
+            function: The check.
+            context: Returns the context manager that the check runs in.
+            deadline_s: The deadline of a new run, in seconds of the monotonic clock; ``None``
+                for none.
+        """
+        key = (name, os.getpid(), context)
+        forget = partial(self._runs.pop, key, None)
+        new = CheckRun(name, function, context, deadline_s, forget)
+        return self._runs.setdefault(key, new)  # atomic: a lock could stay locked after a fork
 
 
 def _is_same_definition(one: CheckFunction, other: CheckFunction) -> bool:
-    if one is other or not (inspect.isfunction(one) and inspect.isfunction(other)):
+    if not (inspect.isfunction(one) and inspect.isfunction(other)):
         return False
     if one.__name__ == "<lambda>":  # all lambdas of a module share one qualified name
         return False

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import NoThreadError, call_safely, format_traceback
@@ -28,7 +28,6 @@ from .sessions import close_sessions
 if TYPE_CHECKING:
     CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
 
-THREAD_PREFIX = "dockerflow "  # of the name of a check's thread, before the check's name
 _MAX_MESSAGES = 1000
 _MAX_SHOWN = 200  # characters of a returned value that is not a message
 
@@ -60,9 +59,7 @@ class CheckRun:
 
     Attributes:
         started_s: The start in seconds of the monotonic clock.
-        duration_s: The duration in seconds; ``None`` while the check runs.
         outcome: The outcome; ``None`` while the check runs.
-        thread_id: The thread that runs the check; ``None`` before it starts.
     """
 
     def __init__(
@@ -76,10 +73,9 @@ class CheckRun:
         self.name = name
         self.deadline = Deadline(deadline_s)
         self.started_s = time.monotonic()
-        self.duration_s: float | None = None
         self.outcome: CheckOutcome | None = None
-        self.thread_id: int | None = None
-        self._started_at = datetime.now(timezone.utc)
+        self._ended_s: float | None = None
+        self._thread_id: int | None = None
         self._call = (function, context)
         self._on_done = on_done
         self._start_claim = threading.Lock()
@@ -94,11 +90,10 @@ class CheckRun:
         if not self._start_claim.acquire(blocking=False):
             return
         run = contextvars.copy_context().run  # the check sees the prober's request ID
-        name = f"{THREAD_PREFIX}{self.name}"
+        name = f"dockerflow {self.name}"
+        arguments = (self._execute, BaseException)
         try:
-            threading.Thread(
-                target=run, args=(self._execute, BaseException), name=name, daemon=True
-            ).start()
+            threading.Thread(target=run, args=arguments, name=name, daemon=True).start()
         except RuntimeError as error:
             self._finish(_no_thread(error))
         except BaseException:
@@ -119,18 +114,26 @@ class CheckRun:
             timeout_s: The longest time to wait, in seconds; ``None`` for no limit.
         """
         end_s = time.monotonic() + (timeout_s or 0)
-        if self.thread_id != threading.get_ident():
+        if self._thread_id != threading.get_ident():
             # Again if it returns early, as gevent's timers do.
             while not self._done.wait(timeout_s) and timeout_s and time.monotonic() < end_s:
                 timeout_s = end_s - time.monotonic()
         return self.outcome
 
     @property
+    def end_s(self) -> float:
+        """The end, or now while the check runs, in seconds of the monotonic clock."""
+        return time.monotonic() if self._ended_s is None else self._ended_s
+
+    @property
+    def duration_s(self) -> float:
+        """The duration in seconds; while the check runs, until now."""
+        return self.end_s - self.started_s
+
+    @property
     def is_overdue(self) -> bool:
         """Whether the deadline passed before the run was over."""
-        duration_s, deadline_s = self.duration_s, self.deadline.time_s
-        end_s = time.monotonic() if duration_s is None else self.started_s + duration_s
-        return deadline_s is not None and end_s >= deadline_s
+        return self.deadline.time_s is not None and self.end_s >= self.deadline.time_s
 
     def claim_log(self) -> bool:
         """Return ``True`` to the first caller, which logs the run."""
@@ -143,12 +146,12 @@ class CheckRun:
             is_new: Whether that heartbeat has started the run.
             is_earlier: Whether the run was over before.
         """
-        outcome, duration_s = self.outcome, self.duration_s
-        if outcome is None or duration_s is None:
+        outcome = self.outcome
+        if outcome is None:
             messages = self._messages_when_overdue() if self.is_overdue else ()
             return CheckOutcome(messages or (self._timeout(is_new),))
         if is_earlier and self.is_overdue:
-            text = f"Check took {duration_s:.1f} s the last time, longer than its deadline"
+            text = f"Check took {self.duration_s:.1f} s the last time, longer than its deadline"
             timeout = Error(text, id=ERROR_CHECK_TIMED_OUT)
             return CheckOutcome((*outcome.messages, timeout), outcome.traceback)
         return outcome
@@ -160,15 +163,16 @@ class CheckRun:
             return ()
 
     def _timeout(self, is_new: bool) -> Error:
-        seconds = time.monotonic() - self.started_s
+        seconds = self.duration_s
         text = f"Check timed out after {seconds:.1f} s and is still running"
         if not is_new:
-            text = f"Check is still running since {self._started_at:%Y-%m-%d %H:%M:%S} UTC "
+            start = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+            text = f"Check is still running since {start:%Y-%m-%d %H:%M:%S} UTC "
             text += f"({seconds:.1f} s); it is not started again"
         return Error(text, id=ERROR_CHECK_TIMED_OUT)
 
     def _execute(self, catch: type[BaseException]) -> None:
-        self.thread_id = threading.get_ident()
+        self._thread_id = threading.get_ident()
         self.started_s = time.monotonic()
         current_deadline.set(self.deadline)
         outcome = CheckOutcome(())
@@ -182,7 +186,7 @@ class CheckRun:
             self._finish(outcome)
 
     def _finish(self, outcome: CheckOutcome) -> None:
-        self.duration_s = time.monotonic() - self.started_s
+        self._ended_s = time.monotonic()
         self.outcome = outcome
         self._on_done()
         self._done.set()

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from .run import CheckRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .registry import CheckRegistry
+    from .registry import CheckFunction, CheckRegistry
     from .run import CheckContext
 
 _MAX_WAIT_WHILE_OVERDUE_S = 0.1
@@ -83,25 +84,30 @@ class CheckRunner:
         return heartbeat.report or self._make_report(process, heartbeat)
 
     def _join(self, process: _Process) -> _Heartbeat:
-        version = self._registry.version
+        functions = self._registry.functions
         with process.lock:
             last = process.heartbeat
-            if last is not None and last.version == version:
+            if last is not None and last.functions == functions:
                 is_young = time.monotonic() < last.started_s + self._ttl_s
                 if is_young if last.report else not last.is_over:
                     return last
             finished = {} if last is None else last.finished_runs()
-            process.heartbeat = self._new_heartbeat(version, finished)
+            process.heartbeat = self._new_heartbeat(functions, finished)
             return process.heartbeat
 
-    def _new_heartbeat(self, version: int, finished: dict[str, CheckRun]) -> _Heartbeat:
+    def _new_heartbeat(
+        self, functions: dict[str, CheckFunction], finished: dict[str, CheckRun]
+    ) -> _Heartbeat:
         started_s = time.monotonic()
         deadline_s = None if self._timeout_s is None else started_s + self._timeout_s
-        runs = [check.run(self._context, deadline_s) for check in self._registry]
+        runs = [
+            self._registry.run(name, function, self._context, deadline_s)
+            for name, function in functions.items()
+        ]
         is_overdue = any(run.is_overdue for run in (*runs, *finished.values()))
         if deadline_s is not None and is_overdue:
             deadline_s = min(deadline_s, started_s + _MAX_WAIT_WHILE_OVERDUE_S)
-        return _Heartbeat(version, started_s, deadline_s, runs, finished)
+        return _Heartbeat(functions, started_s, deadline_s, runs, finished)
 
     def _make_report(self, process: _Process, heartbeat: _Heartbeat) -> HeartbeatReport:
         runs = [heartbeat.shown_run(run) for run in heartbeat.runs]
@@ -119,10 +125,7 @@ class CheckRunner:
         is_new = run.started_s >= heartbeat.started_s
         outcome = run.report(is_new=is_new, is_earlier=run not in heartbeat.runs)
         messages = outcome.without_silenced(run.name, self._silenced)
-        duration_s = run.duration_s
-        if duration_s is None:
-            duration_s = time.monotonic() - run.started_s
-        return CheckResult(run.name, messages, duration_s, outcome.traceback)
+        return CheckResult(run.name, messages, run.duration_s, outcome.traceback)
 
     def _log(self, run: CheckRun, result: CheckResult) -> None:
         for message in result.messages:
@@ -157,42 +160,29 @@ class CheckRunner:
             logger.error("on_heartbeat: %s", message.msg)
 
 
+@dataclass(eq=False)
 class _Process:
     """The state in one process: a child has no thread of its parent's, and needs its own locks."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.heartbeat: _Heartbeat | None = None  # the last one
-        self.hook_calls = threading.Semaphore(_MAX_HOOK_CALLS)
-        self.hook_run: CheckRun | None = None  # the last call of the hook
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    heartbeat: _Heartbeat | None = None  # the last one
+    hook_calls: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(_MAX_HOOK_CALLS)
+    )
+    hook_run: CheckRun | None = None  # the last call of the hook
 
 
+@dataclass(eq=False)
 class _Heartbeat:
-    """One run of all checks, which any number of probers share.
+    """One run of all checks, which any number of probers share."""
 
-    Args:
-        version: The registry's version.
-        started_s: The start in seconds of the monotonic clock.
-        deadline_s: When probers stop waiting; ``None`` for when the checks are done.
-        runs: The run of each check.
-        finished: The last finished run of each check, by name.
-    """
-
-    def __init__(
-        self,
-        version: int,
-        started_s: float,
-        deadline_s: float | None,
-        runs: list[CheckRun],
-        finished: dict[str, CheckRun],
-    ) -> None:
-        self.version = version
-        self.started_s = started_s
-        self.deadline_s = deadline_s
-        self.runs = runs
-        self.claim = threading.Lock()  # taken by the prober that logs, and calls the hook
-        self.report: HeartbeatReport | None = None
-        self._finished = finished
+    functions: dict[str, CheckFunction]
+    started_s: float  # seconds of the monotonic clock
+    deadline_s: float | None  # when probers stop waiting; None for when the checks are done
+    runs: list[CheckRun]
+    finished: dict[str, CheckRun]  # the last finished run of each check, by name
+    claim: threading.Lock = field(default_factory=threading.Lock)  # to log and to call the hook
+    report: HeartbeatReport | None = None
 
     def wait(self, *, in_line: bool) -> None:
         """Start the checks, and wait until they are done or the deadline has passed."""
@@ -219,10 +209,9 @@ class _Heartbeat:
         """Return the run to report: the last finished one, if this one may still be in time."""
         if run.outcome is not None or run.is_overdue:
             return run
-        return self._finished.get(run.name, run)
+        return self.finished.get(run.name, run)
 
     def finished_runs(self) -> dict[str, CheckRun]:
         """Return the last finished run of each check, by name."""
-        done = {run.name: run for run in self.runs if run.outcome is not None}
-        finished = {**self._finished, **done}
-        return {run.name: finished[run.name] for run in self.runs if run.name in finished}
+        shown = map(self.shown_run, self.runs)
+        return {run.name: run for run in shown if run.outcome is not None}

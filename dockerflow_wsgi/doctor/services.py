@@ -382,7 +382,7 @@ class CheckSteps:
         self.timeout_s = min(settings.check_timeout or timeout_s, timeout_s)
         self._step_s = timeout_s
         self._send = send
-        self._functions = {check.name: check.function for check in middleware.registry}
+        self._functions = middleware.registry.functions
         self._services: dict[str, list[Service]] = {name: [] for name in self.names}
         self._threads: dict[str, int] = {}
         self._coroutines: dict[str, Any] = {}
