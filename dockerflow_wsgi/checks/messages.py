@@ -54,7 +54,7 @@ def level_to_text(level: int) -> str:
     return STATUSES[max((known for known in STATUSES if known <= level), default=0)]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class CheckMessage:
     """A finding of a check.
 
@@ -105,15 +105,11 @@ class CheckMessage:
 class Debug(CheckMessage):
     """A message of level 10, for developers."""
 
-    __slots__ = ()
-
     default_level = DEBUG
 
 
 class Info(CheckMessage):
     """A message of level 20: nothing to do."""
-
-    __slots__ = ()
 
     default_level = INFO
 
@@ -121,22 +117,16 @@ class Info(CheckMessage):
 class Warning(CheckMessage):  # noqa: A001 - the published name
     """A message of level 30: something needs attention soon."""
 
-    __slots__ = ()
-
     default_level = WARNING
 
 
 class Error(CheckMessage):
     """A message of level 40: something does not work."""
 
-    __slots__ = ()
-
     default_level = ERROR
 
 
 class Critical(CheckMessage):
     """A message of level 50: nothing works."""
-
-    __slots__ = ()
 
     default_level = CRITICAL
