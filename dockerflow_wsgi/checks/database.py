@@ -44,23 +44,20 @@ def check_database_connected(db: Any) -> list[CheckMessage]:
     Raises:
         ImportError: SQLAlchemy is not installed.
     """
-    return [message for bind, engine in engines_of(db) for message in _check_engine(engine, bind)]
+    engines = getattr(db, "engines", None)
+    if not isinstance(engines, Mapping):
+        return _check_engine(engine_of(db), "")
+    return [
+        message
+        for key, engine in engines.items()
+        for message in _check_engine(engine, f"Bind {key!r}: " if key is not None else "")
+    ]
 
 
 def engine_of(db: Any) -> Engine:
     """Return the default engine of a database: itself, or its ``engine``."""
     engine: Engine = getattr(db, "engine", db)
     return engine
-
-
-def engines_of(db: Any) -> Iterator[tuple[str, Engine]]:
-    """Yield each engine of a database after a text that names its bind."""
-    engines = getattr(db, "engines", None)
-    if isinstance(engines, Mapping):
-        for key, engine in engines.items():
-            yield (f"Bind {key!r}: " if key is not None else ""), engine
-    else:
-        yield "", engine_of(db)
 
 
 def format_db_error(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..errors import require_extra
@@ -30,7 +30,7 @@ from .messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import TypeAlias
 
     from alembic.config import Config
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     # The revisions, and which file or table is missing, if any
     _Applied: TypeAlias = tuple[frozenset[str], str]
-
-T = TypeVar("T")
 
 _TABLE_HINT = "if env.py uses another one, configure version_table and version_table_schema"
 
@@ -69,7 +67,7 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
     with require_extra("alembic"):
         from sqlalchemy.exc import SQLAlchemyError
     try:
-        scripts = _once_for(migrate, _scripts, _read_scripts)
+        scripts = _scripts.get(migrate) or _scripts.setdefault(migrate, _read_scripts(migrate))
         engine = _engine_for(migrate, db)
     except Exception as error:  # noqa: BLE001 - revision scripts are code and may raise anything
         text = f"The migrations are unusable: {type(error).__name__}: {format_error(error)}"
@@ -104,13 +102,6 @@ _scripts: WeakKeyDictionary[Any, _Scripts] = WeakKeyDictionary()
 _engines: WeakKeyDictionary[Any, Engine] = WeakKeyDictionary()
 
 
-def _once_for(migrate: Any, known: WeakKeyDictionary[Any, T], make: Callable[[Any], T]) -> T:
-    found = known.get(migrate)
-    if found is None:
-        found = known[migrate] = make(migrate)
-    return found
-
-
 def _is_flask_migrate(migrate: Any) -> bool:
     return hasattr(migrate, "get_config")
 
@@ -137,7 +128,7 @@ def _engine_for(migrate: Any, db: Any) -> Engine:
         return engine_of(db)
     if _is_flask_migrate(migrate):
         return engine_of(migrate.db)
-    return _once_for(migrate, _engines, _engine_from_url)
+    return _engines.get(migrate) or _engines.setdefault(migrate, _engine_from_url(migrate))
 
 
 def _engine_from_url(config: Config) -> Engine:
