@@ -7,7 +7,7 @@ import copy
 import inspect
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -41,10 +41,6 @@ class CheckOutcome:
 
     messages: tuple[CheckMessage, ...]
     traceback: str | None = None
-
-    def without_silenced(self, name: str, silenced: Collection[str]) -> tuple[CheckMessage, ...]:
-        """Return the messages whose ID, or else the check's name, is not silenced."""
-        return tuple(m for m in self.messages if (m.id or name) not in silenced)
 
 
 class CheckRun:
@@ -105,20 +101,20 @@ class CheckRun:
         if self._start_claim.acquire(blocking=False):
             contextvars.copy_context().run(self._execute, SystemExit)
 
-    def wait(self, timeout_s: float | None) -> CheckOutcome | None:
-        """Wait until the run is over, and return its outcome.
-
-        A check that asks for the heartbeat does not wait for itself.
+    def wait(self, until_s: float | None) -> None:
+        """Wait until the run is over, unless the caller is the check itself.
 
         Args:
-            timeout_s: The longest time to wait, in seconds; ``None`` for no limit.
+            until_s: When to stop, in seconds of the monotonic clock; ``None`` for no limit.
         """
-        end_s = time.monotonic() + (timeout_s or 0)
-        if self._thread_id != threading.get_ident():
-            # Again if it returns early, as gevent's timers do.
-            while not self._done.wait(timeout_s) and timeout_s and time.monotonic() < end_s:
-                timeout_s = end_s - time.monotonic()
-        return self.outcome
+        if self._thread_id == threading.get_ident():
+            return
+        if until_s is None:
+            self._done.wait()
+            return
+        while not self._done.wait(max(0.0, until_s - time.monotonic())):
+            if time.monotonic() >= until_s:  # gevent's timers return early
+                return
 
     @property
     def end_s(self) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .run import CheckContext
 
 _MAX_WAIT_WHILE_OVERDUE_S = 0.1
-_MAX_WAIT_FOR_OVERDUE_S = 0.02  # a check that recovers may return just now
+_MIN_WAIT_S = 0.02  # a check that recovers may return just now
 _MIN_HOOK_WAIT_S = 0.05
 _MAX_HOOK_CALLS = 4  # at the same time
 
@@ -124,7 +124,11 @@ class CheckRunner:
     def _result(self, run: CheckRun, heartbeat: _Heartbeat) -> CheckResult:
         is_new = run.started_s >= heartbeat.started_s
         outcome = run.report(is_new=is_new, is_earlier=run not in heartbeat.runs)
-        messages = outcome.without_silenced(run.name, self._silenced)
+        messages = tuple(
+            message
+            for message in outcome.messages
+            if (message.id or run.name) not in self._silenced
+        )
         return CheckResult(run.name, messages, run.duration_s, outcome.traceback)
 
     def _log(self, run: CheckRun, result: CheckResult) -> None:
@@ -155,7 +159,7 @@ class CheckRunner:
         before, process.hook_run = process.hook_run, run
         run.start()
         if before is None or before.outcome is not None:  # else calls seem to hang
-            run.wait(max(_MIN_HOOK_WAIT_S, deadline_s - time.monotonic()))
+            run.wait(max(deadline_s, time.monotonic() + _MIN_HOOK_WAIT_S))
         for message in run.outcome.messages if run.outcome else ():
             logger.error("on_heartbeat: %s", message.msg)
 
@@ -191,12 +195,9 @@ class _Heartbeat:
         for run in self.runs:
             if in_line:
                 run.run_in_line()
-            ends_s = [s for s in (self.deadline_s, run.deadline.time_s) if s is not None]
-            if ends_s:
-                end_s = max(min(ends_s), self.started_s + _MAX_WAIT_FOR_OVERDUE_S)
-                run.wait(max(0.0, end_s - time.monotonic()))
-            else:
-                run.wait(None)
+            deadlines_s = [s for s in (self.deadline_s, run.deadline.time_s) if s is not None]
+            earliest_s = self.started_s + _MIN_WAIT_S
+            run.wait(max(min(deadlines_s), earliest_s) if deadlines_s else None)
 
     @property
     def is_over(self) -> bool:
