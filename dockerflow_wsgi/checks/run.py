@@ -64,7 +64,7 @@ class CheckRun:
         function: Callable[[], object],
         context: CheckContext,
         deadline_s: float | None,
-        on_done: Callable[[], object],
+        on_done: Callable[[], object] = lambda: None,
     ) -> None:
         self.name = name
         self.deadline = Deadline(deadline_s)

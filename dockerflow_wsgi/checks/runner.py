@@ -152,13 +152,14 @@ class CheckRunner:
         if deadline_s is None:
             call()
             return
-        if not process.hook_calls.acquire(blocking=False):
-            logger.error("on_heartbeat is not called: %d calls are running", _MAX_HOOK_CALLS)
+        running = [run for run in process.hook_runs if run.outcome is None]
+        if len(running) >= _MAX_HOOK_CALLS:
+            logger.error("on_heartbeat is not called: %d calls are running", len(running))
             return
-        run = CheckRun("on_heartbeat", call, nullcontext, None, process.hook_calls.release)
-        before, process.hook_run = process.hook_run, run
+        run = CheckRun("on_heartbeat", call, nullcontext, None)
+        process.hook_runs = [*running, run]
         run.start()
-        if before is None or before.outcome is not None:  # else calls seem to hang
+        if not running:  # else calls seem to hang
             run.wait(max(deadline_s, time.monotonic() + _MIN_HOOK_WAIT_S))
         for message in run.outcome.messages if run.outcome else ():
             logger.error("on_heartbeat: %s", message.msg)
@@ -170,10 +171,7 @@ class _Process:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     heartbeat: _Heartbeat | None = None  # the last one
-    hook_calls: threading.Semaphore = field(
-        default_factory=lambda: threading.Semaphore(_MAX_HOOK_CALLS)
-    )
-    hook_run: CheckRun | None = None  # the last call of the hook
+    hook_runs: list[CheckRun] = field(default_factory=list)  # calls of the hook
 
 
 @dataclass(eq=False)
