@@ -94,7 +94,7 @@ def test_every_bind_is_asked_and_named(make_engine, tmp_path):
 
 
 def test_the_default_bind_has_no_name(make_engine, tmp_path):
-    """Its key says nothing to anybody."""
+    """The default bind has no name in the message."""
     engines = {None: make_engine(sqlite_url(tmp_path))}
     (message,) = check_database_connected(SimpleNamespace(engines=engines))
     assert message.msg.startswith("DB-API error: ")
@@ -264,8 +264,8 @@ def test_any_other_sqlalchemy_error_is_e009(make_engine):
     assert message.msg == "SQLAlchemy error: InvalidRequestError: misused postgresql://ada:***@db"
 
 
-def test_what_is_no_engine_is_an_error_of_the_check():
-    """The heartbeat says so, instead of failing itself."""
+def test_an_object_that_is_not_an_engine_is_e001():
+    """The heartbeat reports the exception of the check."""
     response = request(DockerflowMiddleware(hello, db=object()), "/__heartbeat__")
     details = json.loads(response.body)["details"]["check_database_connected"]
     assert "AttributeError" in details["messages"]["dockerflow.checks.E001"]

@@ -20,7 +20,7 @@ from dockerflow_wsgi import checks
     ],
 )
 def test_each_class_has_its_level(message_class, level, text):
-    """The published numbers and texts."""
+    """Numbers and texts are the published ones."""
     assert message_class("x").level == level == getattr(checks, text.upper())
     assert checks.level_to_text(level) == checks.STATUSES[level] == text
 
@@ -34,7 +34,7 @@ def test_a_level_between_two_counts_as_the_lower(level, text):
 
 
 def test_a_level_can_be_given():
-    """It overrides the class's; a message of no class is an error."""
+    """A given level overrides the level of the class."""
     assert checks.Warning("x", level=35).level == 35
     assert checks.CheckMessage("x", 20).level == 20
     assert checks.CheckMessage("x").level == 40
@@ -42,7 +42,7 @@ def test_a_level_can_be_given():
         checks.CheckMessage("x", level="bad")
 
 
-def test_messages_are_compared_by_what_they_say():
+def test_messages_are_compared_by_class_and_attributes():
     """Class, text, level, hint, object and ID."""
     message = checks.Error("x", hint="h", obj=[1], id="a.E1")
     assert message == checks.Error("x", hint="h", obj=[1], id="a.E1")
@@ -59,8 +59,8 @@ def test_messages_are_compared_by_what_they_say():
     assert len({checks.Error("x"), checks.Error("x")}) == 1
 
 
-def test_a_message_is_shown_with_all_it_says():
-    """For people, and for debuggers."""
+def test_str_and_repr_have_all_attributes():
+    """``str()`` is for people, ``repr()`` for debuggers."""
     message = checks.Warning("low", hint="clean up", obj="disk", id="a.W1")
     assert str(message) == "disk: (a.W1) low\n\tHINT: clean up"
     assert str(checks.Warning("low")) == "?: low"
@@ -69,20 +69,20 @@ def test_a_message_is_shown_with_all_it_says():
     )
 
 
-def test_a_message_tells_whether_it_is_serious():
-    """From ERROR on, or from a given level on."""
+def test_is_serious_compares_levels():
+    """A message is serious from ERROR on, or from a given level on."""
     assert checks.Error("x").is_serious()
     assert not checks.Warning("x").is_serious()
     assert checks.Warning("x").is_serious(checks.WARNING)
 
 
 def test_a_message_cannot_be_changed():
-    """It may be cached and shown many times."""
+    """Messages are frozen, because reports are shared."""
     with pytest.raises(AttributeError):
         checks.Error("x").msg = "y"
 
 
 def test_a_message_can_be_pickled():
-    """It may come from another process."""
+    """A message survives a round trip through pickle."""
     message = checks.Error("x", id="a.E1")
     assert pickle.loads(pickle.dumps(message)) == message

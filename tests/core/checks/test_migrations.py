@@ -205,7 +205,7 @@ class TestMigrationsCheck:
 
     @pytest.mark.parametrize("url", [None, "no url", "nosuchdatabase://x"])
     def test_a_config_without_a_usable_url_is_e011(self, config, url):
-        """The text says what to do."""
+        """The message has the remedy."""
         if url:
             config.set_main_option("sqlalchemy.url", url)
         (message,) = check_migrations_applied(config)

@@ -60,7 +60,7 @@ def test_the_same_check_of_the_same_object_again_changes_nothing():
     assert registry.names == ("about", "about_another")
 
 
-def test_bound_methods_are_told_apart_by_their_object():
+def test_bound_methods_of_two_objects_are_two_checks():
     """Each access makes a new method object, but it is the same method."""
 
     class Store:
@@ -93,7 +93,7 @@ def test_a_check_without_a_name_needs_one():
 
 
 def test_a_check_can_be_removed():
-    """What is not there cannot be; the error says what is."""
+    """Removing an unknown check is an error that lists the known names."""
     registry = CheckRegistry()
     registry.check(fine)
     registry.remove("fine")

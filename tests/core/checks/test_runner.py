@@ -1,4 +1,4 @@
-"""Running checks: all at once, within the deadline, whatever they do."""
+"""`CheckRunner`: concurrent checks, deadlines, shared runs and logging."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_check_that_raises_is_an_error(listen, error, timeout_s):
 
 
 def test_a_check_on_a_thread_of_its_own_may_raise_anything():
-    """Even what would end the process elsewhere."""
+    """KeyboardInterrupt in a check's thread is E001."""
 
     def fails():
         raise KeyboardInterrupt
@@ -160,7 +160,7 @@ def test_a_check_on_a_thread_of_its_own_may_raise_anything():
 
 
 def test_in_line_the_servers_own_signals_pass():
-    """A worker that is told to stop stops."""
+    """KeyboardInterrupt of the server is raised, not reported."""
 
     def interrupted():
         raise KeyboardInterrupt
@@ -170,7 +170,7 @@ def test_in_line_the_servers_own_signals_pass():
 
 
 def test_a_generator_that_raises_half_way_keeps_what_it_found():
-    """Nothing is lost."""
+    """Messages before the exception are reported."""
 
     def fails():
         yield W1
@@ -200,8 +200,8 @@ class Unshowable:
         ("x" * 1000, "'" + "x" * 199 + "... (str)"),
     ],
 )
-def test_what_is_no_message_is_an_error(returned, shown):
-    """E003 says what was returned, and what would be right; good messages beside it stay."""
+def test_an_object_that_is_not_a_message_is_an_error(returned, shown):
+    """E003 names the object and what was expected; other messages stay."""
     message = run(lambda: returned).messages[-1]
     assert message.id == "dockerflow.checks.E003"
     assert message.level == checks.ERROR
@@ -210,14 +210,14 @@ def test_what_is_no_message_is_an_error(returned, shown):
     )
 
 
-def test_texts_are_masked_and_made_text():
-    """Whatever objects a check puts into its messages."""
+def test_texts_become_strings_without_credentials():
+    """A check may put any objects into its messages."""
     found = run(lambda: checks.Error(OSError("redis://:pw@h"), hint=5, id=7)).messages[0]
     assert (found.msg, found.hint, found.id) == ("redis://:***@h", "5", "7")
 
 
-def test_a_message_class_of_ones_own_is_accepted():
-    """With an ``__init__`` of its own."""
+def test_a_users_message_class_is_accepted():
+    """The class may have another ``__init__``."""
 
     class Full(checks.Critical):
         def __init__(self, disk):
@@ -227,8 +227,8 @@ def test_a_message_class_of_ones_own_is_accepted():
     assert (message.msg, message.level) == ("/dev/sda is full", 50)
 
 
-def test_checks_run_all_at_once():
-    """All of them must be under way together before any goes on."""
+def test_checks_run_concurrently():
+    """Five checks wait for each other."""
     together = threading.Barrier(5, timeout=TIMEOUT_S)
     result = run(*[lambda: [together.wait()][1:]] * 5)
     assert result.messages == ()
@@ -265,7 +265,7 @@ def test_the_heartbeat_takes_as_long_as_the_slowest_check(registry):
 
 
 def test_simultaneous_heartbeats_share_a_run(registry):
-    """However many probers ask, a check runs at most once at a time."""
+    """A check runs at most once at a time."""
     running = []
     overlaps = []
 
@@ -276,8 +276,8 @@ def test_simultaneous_heartbeats_share_a_run(registry):
         time.sleep(0.3)  # the check's own work
         running.pop()
 
-    told = []
-    runner = make_runner(registry, on_report=told.append)
+    received = []
+    runner = make_runner(registry, on_report=received.append)
     together = threading.Barrier(200, timeout=TIMEOUT_S)
 
     def probe(_number):
@@ -289,7 +289,7 @@ def test_simultaneous_heartbeats_share_a_run(registry):
     assert {report.status for report in reports} == {"ok"}
     assert max(overlaps) == 1
     assert len(overlaps) < 10
-    assert len(told) == len(overlaps), "the hook is called once per run, not per prober"
+    assert len(received) == len(overlaps), "the hook is called once per run, not per prober"
 
 
 class TestDeadlines:
@@ -372,7 +372,7 @@ class TestDeadlines:
             thread.join()
         wait_until(lambda: runner.report().checks == {"hangs": "info"})
 
-    def test_a_waiting_check_says_what_it_waits_for(self, registry, check_threads):
+    def test_a_waiting_check_reports_what_it_waits_for(self, registry, check_threads):
         """Messages of `report_when_overdue` replace the timeout, the innermost first."""
         release = threading.Event()
 
@@ -417,10 +417,10 @@ class TestDeadlines:
 class TestSharedRuns:
     """Probers that ask at the same time share one run of the checks."""
 
-    def test_a_run_is_logged_and_told_once(self, registry, listen):
-        """However many probers share a run, there is one traceback and one call of the hook."""
+    def test_a_run_is_logged_and_reported_to_the_hook_once(self, registry, listen):
+        """Fifty probers share a run: there is one traceback and one call of the hook."""
         log = listen("dockerflow_wsgi.checks")
-        told, calls = [], []
+        received, calls = [], []
         release = threading.Event()
 
         @registry.check
@@ -432,7 +432,7 @@ class TestSharedRuns:
         def slow():
             release.wait(TIMEOUT_S)
 
-        runner = make_runner(registry, on_report=told.append)
+        runner = make_runner(registry, on_report=received.append)
         with ThreadPoolExecutor(50) as pool:
             first = pool.submit(runner.report)
             wait_until(lambda: calls)
@@ -442,7 +442,7 @@ class TestSharedRuns:
             reports = {future.result() for future in (first, *others)}
         assert {report.status for report in reports} == {"error"}
         assert [record.exc_text.count("Traceback") for record in log] == [1]
-        assert len(told) == len(calls) == 1
+        assert len(received) == len(calls) == 1
 
     def test_a_hung_run_is_logged_once(self, registry, hanging, listen):
         """Heartbeats that report the same run again do not log it again."""
@@ -453,19 +453,19 @@ class TestSharedRuns:
         assert [record.getMessage()[:21] for record in log] == ["dockerflow.checks.E002"[:21]]
 
     def test_a_check_that_asks_for_the_heartbeat_joins_its_own_run(self, registry):
-        """It does not wait for itself, and the run is told once, with all results."""
-        told = []
-        runner = make_runner(registry, on_report=told.append)
+        """It does not wait for itself, and the hook gets one report with all results."""
+        received = []
+        runner = make_runner(registry, on_report=received.append)
 
         @registry.check
         def asks():
             assert runner.report().results[0].messages[0].id == "dockerflow.checks.E002"
 
         assert runner.report().status == "ok"
-        assert [report.status for report in told] == ["ok"]
+        assert [report.status for report in received] == ["ok"]
 
     def test_many_probers_are_answered_within_one_deadline(self, registry, hanging):
-        """Hundreds of heartbeats at once wait for one deadline together."""
+        """Hundreds of simultaneous heartbeats share one deadline."""
         runner = make_runner(registry, timeout_s=DEADLINE_S)
         started_s = time.monotonic()
         with ThreadPoolExecutor(300) as pool:
@@ -482,7 +482,7 @@ def test_middlewares_that_share_a_registry_share_runs(registry, overdue):
 
 
 def test_a_check_that_asks_for_the_heartbeat_does_not_wait_for_itself(registry):
-    """In line that would be for ever."""
+    """A check in the caller's thread gets a report that it is still running."""
     runner = make_runner(registry, timeout_s=None)
     inner = []
 
@@ -495,7 +495,7 @@ def test_a_check_that_asks_for_the_heartbeat_does_not_wait_for_itself(registry):
 
 
 def test_in_line_checks_run_one_after_the_other_on_the_same_thread(registry):
-    """Without a deadline there is no need of a thread."""
+    """Without a deadline no thread is started."""
     seen = []
     registry.check(lambda: seen.append(threading.get_ident()), name="one")
     registry.check(lambda: seen.append(threading.get_ident()), name="two")
@@ -548,7 +548,7 @@ def test_messages_are_logged_at_their_own_level(listen):
 
 
 def test_silenced_messages_neither_count_nor_are_logged(listen):
-    """By ID, or by the check's name where a message has none."""
+    """Messages are silenced by their ID, or else by the check's name."""
     log = listen("dockerflow_wsgi.checks")
     check = lambda: [W1, checks.Critical("gone"), checks.Info("seen", id="a.I1")]  # noqa: E731
     result = run(check, silenced=["a.W1", "check_0"])
@@ -556,8 +556,8 @@ def test_silenced_messages_neither_count_nor_are_logged(listen):
     assert [record.getMessage() for record in log] == ["a.I1: seen"]
 
 
-def test_a_silenced_failure_takes_its_traceback_along(listen):
-    """A traceback without its message would be a riddle."""
+def test_a_silenced_exception_has_no_traceback_in_the_log(listen):
+    """Other messages of the check are logged without the traceback."""
     log = listen("dockerflow_wsgi.checks")
 
     def fails():
@@ -575,8 +575,8 @@ def test_messages_of_one_id_are_all_reported():
     assert list(result.keyed_messages()) == ["a.W1", "a.W1 #2", "a.W1 #3", "a.W1 #4"]
 
 
-def test_a_result_is_given_again_while_it_is_young(registry, monkeypatch):
-    """With a time to live; it always ends, whatever the wall clock does."""
+def test_a_report_is_served_again_within_its_time_to_live(registry, monkeypatch):
+    """After the time to live the checks run again."""
     calls = []
     reports = []
     registry.check(lambda: calls.append(1), name="counted")
@@ -591,7 +591,7 @@ def test_a_result_is_given_again_while_it_is_young(registry, monkeypatch):
 
 
 def test_the_age_of_a_result_counts_from_when_it_was_asked_for(registry, monkeypatch):
-    """What a slow check found first is as old as that."""
+    """The time to live begins at the start of the run."""
     clock_s = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
 
@@ -608,7 +608,7 @@ def test_the_age_of_a_result_counts_from_when_it_was_asked_for(registry, monkeyp
 
 
 def test_registering_a_check_drops_the_result(registry):
-    """The next heartbeat tells of the new check."""
+    """The next heartbeat runs the new check."""
     runner = make_runner(registry, ttl_s=1000)
     assert runner.report().checks == {}
     registry.check(list, name="new")
@@ -618,7 +618,7 @@ def test_registering_a_check_drops_the_result(registry):
 
 
 def test_the_wall_clock_does_not_matter(registry, monkeypatch):
-    """It may jump by years: deadline, durations and time to live follow the monotonic clock."""
+    """Deadline, durations and time to live follow the monotonic clock."""
     jumps = iter(range(0, 10**12, 10**9))
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     monkeypatch.setattr(time, "time_ns", lambda: next(jumps) * 10**9)
@@ -694,7 +694,7 @@ def test_a_check_may_register_another_one(registry, timeout_s):
 
 
 def test_a_level_that_a_subclass_lost_is_its_classes(registry):
-    """A message class of one's own may forget to call its parent."""
+    """A user's message class may not call ``__post_init__`` of its parent."""
 
     @dataclass(frozen=True)
     class Own(checks.Critical):
@@ -717,7 +717,7 @@ def test_a_huge_text_is_shortened_between_words():
 
 
 def test_an_endless_generator_is_stopped():
-    """It would fill the memory."""
+    """A check can return 1,000 messages."""
 
     def endless():
         while True:
@@ -729,7 +729,7 @@ def test_an_endless_generator_is_stopped():
 
 
 def test_a_log_handler_that_raises_does_not_fail_the_heartbeat(listen):
-    """The report is made all the same."""
+    """The report is returned, and the handler's exception is logged."""
     faults = listen("dockerflow_wsgi")
 
     class Full(logging.Handler):
@@ -751,7 +751,7 @@ def test_a_log_handler_that_raises_does_not_fail_the_heartbeat(listen):
 def test_a_run_that_a_signal_kept_from_starting_is_started_by_the_next_heartbeat(
     registry, monkeypatch
 ):
-    """It must not be taken for one that is still running."""
+    """The run does not count as still running."""
     start = threading.Thread.start
 
     def interrupted(_thread):
@@ -792,7 +792,7 @@ def test_checks_of_another_context_are_other_runs(registry, overdue):
 
 
 def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(registry):
-    """As if the check itself had raised."""
+    """The exception is E001 of the check."""
 
     def broken():
         raise RuntimeError("no app")
@@ -824,14 +824,14 @@ def test_a_hook_that_hangs_keeps_four_threads(registry, listen, check_threads):
 def test_a_hook_without_a_thread_is_not_called(registry, listen, monkeypatch):
     """When no thread can be started for the hook, an error is logged."""
     log = listen("dockerflow_wsgi.checks")
-    told = []
+    reports = []
 
     def refuse(_thread):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert make_runner(registry, on_report=told.append).report().status == "ok"
-    assert told == []
+    assert make_runner(registry, on_report=reports.append).report().status == "ok"
+    assert reports == []
     assert "can't start new thread" in log[0].getMessage()
 
 
@@ -892,14 +892,14 @@ def test_a_check_over_its_deadline_is_not_called_slow_too(hanging, registry, lis
 def test_a_hook_in_line_is_called_on_the_same_thread(registry, listen):
     """Without a deadline, before the answer; what it raises is logged."""
     log = listen("dockerflow_wsgi")
-    told = []
+    reports = []
 
     def hook(report):
-        told.append((report, threading.current_thread()))
+        reports.append((report, threading.current_thread()))
         raise ValueError("broken hook")
 
     report = make_runner(registry, timeout_s=None, on_report=hook).report()
-    assert told == [(report, threading.current_thread())]
+    assert reports == [(report, threading.current_thread())]
     (record,) = log
     assert record.getMessage().startswith("on_heartbeat raised")
     assert "broken hook" in record.exc_text

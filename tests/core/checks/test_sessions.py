@@ -16,7 +16,7 @@ from dockerflow_wsgi.checks.sessions import close_sessions
 
 @pytest.fixture
 def engine(tmp_path):
-    """Make an engine whose pool refuses a third connection at once."""
+    """Make an engine whose pool refuses a third connection without waiting."""
     url = f"sqlite:///{tmp_path}/a.db"
     engine = create_engine(
         url,
