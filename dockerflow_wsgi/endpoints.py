@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn
@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, NoReturn
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from .checks.runner import CheckRunner
 from .errors import VersionError, call_safely, log_exception
 from .serialization import to_json_bytes
 from .version import FILE_NAME, VersionFile, call_version_callback, version_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from .checks import CheckRegistry, HeartbeatReport
-    from .checks.run import CheckContext
-    from .settings import DetailsPolicy, Settings
+    from .checks.runner import CheckRunner
+    from .settings import DetailsPolicy
     from .version import VersionCallback
 
 VERSION_PATH = "/__version__"
@@ -44,19 +42,7 @@ _STYLE_ONLY = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe
 
 
 class Response:
-    """A complete response of an endpoint.
-
-    Args:
-        code: The HTTP status.
-        body: The body; ``HEAD`` does not get it.
-        headers: Further headers.
-        content_type: The media type of the body.
-
-    Attributes:
-        status: The status with its reason phrase.
-        headers: All headers but the request ID's.
-        body: The body.
-    """
+    """A complete response of an endpoint, with all headers except the request ID's."""
 
     def __init__(
         self,
@@ -77,13 +63,7 @@ class Response:
 
 
 def error_response(code: int, text: str, *headers: tuple[str, str]) -> Response:
-    """Make a response with the JSON body ``{"error": text}``.
-
-    Args:
-        code: The HTTP status.
-        text: What is wrong, and what to do.
-        *headers: Further headers.
-    """
+    """Make a response with the JSON body ``{"error": text}``."""
     return Response(code, to_json_bytes({"error": text}), headers)
 
 
@@ -110,16 +90,12 @@ class Endpoint:
         return [] if method == "HEAD" or not response.body else [response.body]
 
     def respond(self, environ: WSGIEnvironment) -> Response:
-        """Return the response to a ``GET``.
-
-        Args:
-            environ: The request.
-        """
+        """Return the response to a ``GET``."""
         raise NotImplementedError
 
 
 class LbHeartbeatEndpoint(Endpoint):
-    """``/__lbheartbeat__``: this process serves requests. It checks nothing.
+    """``/__lbheartbeat__``: responds at once, without a check.
 
     The status is 200, not 204: AWS's classic load balancer takes 204 for a failure.
     """
@@ -132,15 +108,7 @@ class LbHeartbeatEndpoint(Endpoint):
 
 
 class VersionEndpoint(Endpoint):
-    """``/__version__``: the version object.
-
-    Args:
-        file: The file to read it from.
-
-    Attributes:
-        file: The file to read it from.
-        callback: Called instead of reading the file, if set.
-    """
+    """``/__version__``: the version object, from a file or, if one is set, from a callback."""
 
     def __init__(self, file: VersionFile) -> None:
         self.file = file
@@ -163,7 +131,7 @@ class VersionEndpoint(Endpoint):
         return None if version is None else version_to_json(version)
 
     def version(self) -> str | None:
-        """Return the ``version`` of the version object; ``None`` if it cannot be had."""
+        """Return the ``version`` of the version object; ``None`` if it cannot be read."""
         try:
             version = json.loads(self._body() or "{}").get("version")
         except (VersionError, AttributeError):
@@ -184,17 +152,7 @@ class VersionEndpoint(Endpoint):
 
 
 class HeartbeatEndpoint(Endpoint):
-    """``/__heartbeat__``: the results of the checks.
-
-    Args:
-        runner: Runs the checks.
-        failed_status_code: The status of a failed heartbeat.
-        details: Who gets the messages of the checks; see `settings.Settings`.
-        version: The endpoint whose version the HTML page shows, if there is one.
-
-    Attributes:
-        runner: Runs the checks.
-    """
+    """``/__heartbeat__``: the results of the checks, for a browser as an HTML page."""
 
     def __init__(
         self,
@@ -232,49 +190,9 @@ class ErrorEndpoint(Endpoint):
     """``/__error__``: logs an error and raises, to test how errors are reported."""
 
     def respond(self, environ: WSGIEnvironment) -> NoReturn:
-        """Raise.
-
-        Raises:
-            RuntimeError: Always.
-        """
+        """Raise a `RuntimeError`."""
         logging.getLogger("dockerflow_wsgi").error("%s was requested", ERROR_PATH)
         raise RuntimeError(f"{ERROR_PATH} raises this exception to test how errors are reported")
-
-
-def make_endpoints(
-    settings: Settings,
-    registry: CheckRegistry,
-    *,
-    on_heartbeat: Callable[[HeartbeatReport], object] | None,
-    check_context: CheckContext | None,
-    version: VersionEndpoint,
-) -> dict[str, Endpoint]:
-    """Make the endpoints of a middleware, without ``/__version__``.
-
-    Returns:
-        The endpoint of each path.
-    """
-    runner = CheckRunner(
-        registry,
-        timeout_s=settings.check_timeout,
-        ttl_s=settings.heartbeat_ttl,
-        failed_level=settings.heartbeat_failed_level,
-        silenced=settings.silenced_checks,
-        on_report=on_heartbeat,
-        context=check_context or nullcontext,
-    )
-    endpoints: dict[str, Endpoint] = {
-        LBHEARTBEAT_PATH: LbHeartbeatEndpoint(),
-        HEARTBEAT_PATH: HeartbeatEndpoint(
-            runner,
-            failed_status_code=settings.heartbeat_failed_status_code,
-            details=settings.heartbeat_details,
-            version=version,
-        ),
-    }
-    if settings.error_endpoint:
-        endpoints[ERROR_PATH] = ErrorEndpoint()
-    return endpoints
 
 
 @lru_cache(maxsize=64)  # probers send the same header each time

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,17 @@ from .checks import (
     check_redis_connected,
 )
 from .checks.registry import ChecksMixin
-from .endpoints import VERSION_PATH, VersionEndpoint, make_endpoints
+from .checks.runner import CheckRunner
+from .endpoints import (
+    ERROR_PATH,
+    HEARTBEAT_PATH,
+    LBHEARTBEAT_PATH,
+    VERSION_PATH,
+    ErrorEndpoint,
+    HeartbeatEndpoint,
+    LbHeartbeatEndpoint,
+    VersionEndpoint,
+)
 from .errors import ConfigurationError
 from .find_middleware import find_middleware
 from .request_id import CONTEXT_KEY, RequestContext, RequestIDSource
@@ -85,11 +96,11 @@ class DockerflowMiddleware(ChecksMixin):
         app: The wrapped application.
         registry: The checks.
         settings: The settings.
-        version_endpoint: The endpoint ``/__version__``.
+        check_context: As given.
         endpoints: The endpoint of each path.
+        version_endpoint: The endpoint ``/__version__``.
         request_ids: Assigns the ID of a request.
         summary_log: Logs the summaries.
-        check_context: As given.
 
     Raises:
         ConfigurationError: Settings have wrong values, or the app is wrapped already.
@@ -151,9 +162,8 @@ class DockerflowMiddleware(ChecksMixin):
             path + slash: endpoint
             for path, endpoint in self.endpoints.items()
             for slash in ("", "/")
+            if not settings.disabled
         }
-        if settings.disabled:
-            self._endpoints_by_path.clear()
         self.request_ids = RequestIDSource(
             settings.request_id_header, trust=settings.trust_request_id
         )
@@ -162,27 +172,34 @@ class DockerflowMiddleware(ChecksMixin):
             self._summary_extra,
             with_querystring=settings.summary_log_querystring,
         )
-        self._is_disabled = settings.disabled
-        self._echo = settings.echo_request_id
-        self._assign_request_id = self.request_ids.assign
-        self._log_summary = self.summary_log.log
-        self._log_endpoint = self.summary_log.log_endpoint
 
     def _make_endpoints(self) -> dict[str, Endpoint]:
-        others = make_endpoints(
-            self.settings,
+        settings = self.settings
+        runner = CheckRunner(
             self.registry,
-            on_heartbeat=self._on_heartbeat,
-            check_context=self.check_context,
-            version=self.version_endpoint,
+            timeout_s=settings.check_timeout,
+            ttl_s=settings.heartbeat_ttl,
+            failed_level=settings.heartbeat_failed_level,
+            silenced=settings.silenced_checks,
+            on_report=self._on_heartbeat,
+            context=self.check_context or nullcontext,
         )
-        return {VERSION_PATH: self.version_endpoint, **others}
+        endpoints: dict[str, Endpoint] = {
+            VERSION_PATH: self.version_endpoint,
+            LBHEARTBEAT_PATH: LbHeartbeatEndpoint(),
+            HEARTBEAT_PATH: HeartbeatEndpoint(
+                runner,
+                failed_status_code=settings.heartbeat_failed_status_code,
+                details=settings.heartbeat_details,
+                version=self.version_endpoint,
+            ),
+        }
+        if settings.error_endpoint:
+            endpoints[ERROR_PATH] = ErrorEndpoint()
+        return endpoints
 
     def prepare(self) -> None:
-        """Read the settings that the adapter of a framework has only now; here nothing.
-
-        Called before the first request, and by `serve_in_background`.
-        """
+        """Do nothing; an adapter for a framework may override it to read late settings."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request, as PEP 3333 describes it.
@@ -198,42 +215,27 @@ class DockerflowMiddleware(ChecksMixin):
         outer: RequestContext | None = environ.get(CONTEXT_KEY)
         if outer is not None and outer.is_running:  # mounted in an app that is wrapped as well
             return (endpoint or self.app)(environ, start_response)
-        request_id = self._assign_request_id(environ)
+        request_id = self.request_ids.assign(environ)
+        echo = self.settings.echo_request_id
         if endpoint is not None:
-            return self._respond(endpoint, environ, start_response, request_id)
+            log = self.summary_log.log_endpoint
+            return _respond(
+                endpoint, ResponseWrapper(environ, start_response, request_id, echo, log)
+            )
 
-        if self._is_disabled:
+        if self.settings.disabled:
             environ[SUMMARY_KEY] = {}
             return self.app(environ, start_response)
-        if type(environ.get(FILE_WRAPPER_KEY)) is not type:
+        if FILE_WRAPPER_KEY in environ:
             prepare_file_wrapper(environ)
-        response = ResponseWrapper(
-            environ, start_response, request_id, self._echo, self._log_summary
-        )
+        log = self.summary_log.log
+        response = ResponseWrapper(environ, start_response, request_id, echo, log)
         try:
             return response.wrap_body(self.app(environ, response.start_response))
         except BaseException as error:
             response.record_error(error)
             response.end()
             raise
-
-    def _respond(
-        self,
-        endpoint: Endpoint,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-        request_id: str,
-    ) -> list[bytes]:
-        response = ResponseWrapper(
-            environ, start_response, request_id, self._echo, self._log_endpoint
-        )
-        try:
-            return endpoint(environ, response.start_response)
-        except BaseException as error:
-            response.record_error(error)
-            raise
-        finally:
-            response.end()
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
         """Get the version object from a function instead of ``version.json``; a decorator.
@@ -263,6 +265,16 @@ class DockerflowMiddleware(ChecksMixin):
             self.registry.init_check(check_redis_connected, redis)
         if migrate is not None:
             self.registry.init_check(check_migrations_applied, migrate, db=db)
+
+
+def _respond(endpoint: Endpoint, response: ResponseWrapper) -> list[bytes]:
+    try:
+        return endpoint(response.environ, response.start_response)
+    except BaseException as error:
+        response.record_error(error)
+        raise
+    finally:
+        response.end()
 
 
 def _check_app(app: object) -> None:

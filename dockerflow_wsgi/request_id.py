@@ -25,8 +25,6 @@ CONTEXT_KEY = "dockerflow_wsgi.context"
 # Azure's "|id.id." and .NET's "{uuid}". None of them can forge a header, a log line or markup.
 _is_acceptable = re.compile(r"[A-Za-z0-9._:;=+/@~#|{}()\[\]!$*^-]{1,200}").fullmatch
 
-_VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-
 
 class RequestContext:
     """The request that a thread, greenlet or task works on.
@@ -35,9 +33,6 @@ class RequestContext:
     thread or context than the one that set the variable: `leave` is seen in all of them. It does
     not set the variable, because it may run in a finalizer: Python 3.10 and 3.11 crash if that
     happens within another call of ``ContextVar.set`` (python/cpython#148891).
-
-    Args:
-        request_id: The request's ID.
 
     Attributes:
         request_id: The request's ID; ``None`` once the request is over.
@@ -124,20 +119,14 @@ def request_id_context(request_id: str | None = None) -> Iterator[str]:
 
 
 def new_request_id() -> str:
-    """Generate a random UUID, version 4 (RFC 9562)."""
+    """Generate a random UUID, version 4 (RFC 9562); `uuid.uuid4` takes three times as long."""
     digits = os.urandom(16).hex()
-    variant = _VARIANTS[digits[16]]
+    variant = "89ab"[int(digits[16], 16) % 4]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 class RequestIDSource:
-    """Accepts or generates the ID of each request.
-
-    Args:
-        headers: Names of the request headers that may have an ID; the first acceptable one is
-            used.
-        trust: Whether incoming IDs are used at all.
-    """
+    """Accepts the ID in one of the headers if ``trust`` is true, or generates one."""
 
     def __init__(self, headers: Sequence[str], *, trust: bool) -> None:
         keys = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in headers)
@@ -145,12 +134,7 @@ class RequestIDSource:
         self._incoming_keys = keys if trust else ()
 
     def assign(self, environ: WSGIEnvironment) -> str:
-        """Return the request's ID, and put it into the environ.
-
-        Args:
-            environ: The request; gets ``dockerflow.request_id``, and the key of the first header,
-                so that code that reads the header has the same ID.
-        """
+        """Return the request's ID, and put it into the environ, also as the first header."""
         for key in self._incoming_keys:
             request_id = environ.get(key)
             if request_id and _is_acceptable(request_id):
