@@ -23,7 +23,7 @@ class ConfigurationError(DockerflowError, ValueError):
 
     Args:
         problems: One text per problem. For a setting: its name, its value, where the value was
-            found, and what is accepted.
+            found, and what is expected.
 
     Attributes:
         problems: The same texts, as a tuple.
@@ -49,17 +49,11 @@ class TargetError(DockerflowError, ValueError):
 
     The text is the reason, the problems and the remedy.
 
-    Args:
+    Attributes:
         reason: Why it does not.
         remedy: What to do.
         stack: Where the user's code was, the innermost line last.
         problems: The problems of a `ConfigurationError`, if that is the reason.
-
-    Attributes:
-        reason: Why it does not.
-        remedy: What to do.
-        stack: Where the user's code was, as a tuple.
-        problems: The problems, as a tuple.
     """
 
     def __init__(
@@ -78,8 +72,7 @@ class VersionError(DockerflowError, ValueError):
 
     The text is shown to clients, so it has the base name of the file only.
 
-    Args:
-        text: What is wrong, and what was expected.
+    Attributes:
         path: The full path of the file, for the log; ``""`` without a file.
     """
 
@@ -117,15 +110,10 @@ def log_redacted(
     traceback_text: str | None = None,
     **fields: object,
 ) -> None:
-    """Log a text and a traceback without credentials.
+    """Log a text, and the result of `format_traceback`, without credentials.
 
-    Args:
-        target: The logger.
-        level: The level.
-        text: The message.
-        traceback_text: The result of `format_traceback`. It becomes the record's ``exc_text``,
-            because a formatter would show the credentials in ``exc_info``.
-        **fields: Further attributes of the record.
+    The traceback is in the record's ``exc_text``: a formatter would show credentials in
+    ``exc_info``.
     """
     if target.isEnabledFor(level):
         record = target.makeRecord(target.name, level, __file__, 0, redact(text), (), None)

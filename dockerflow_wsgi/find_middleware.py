@@ -17,16 +17,7 @@ _MAX_LAYERS = 100
 
 
 def find_middleware(app: Any, kind: type[T]) -> T | None:
-    """Find the outermost middleware of a class in a chain of wrapped apps.
-
-    Args:
-        app: The outermost app; it may be the middleware itself.
-        kind: The class.
-
-    Returns:
-        The middleware; ``None`` if there is none, or if it is behind an app that does not show
-        what it wraps.
-    """
+    """Return the outermost middleware of a class in a chain of wrapped apps, or ``None``."""
     for _ in range(_MAX_DEPTH):
         if app is None or isinstance(app, kind):
             return app
@@ -37,10 +28,6 @@ def find_middleware(app: Any, kind: type[T]) -> T | None:
 
 def find_middlewares(app: Any, kind: type[T]) -> tuple[list[T], str]:
     """Find all middlewares of a class in an app, behind decorators, partials and mounts too.
-
-    Args:
-        app: The outermost app.
-        kind: The class.
 
     Returns:
         The middlewares, the outermost first; and the name of a Flask app whose ``wsgi_app`` was
@@ -71,12 +58,7 @@ def find_middlewares(app: Any, kind: type[T]) -> tuple[list[T], str]:
 def static_attribute(thing: Any, name: str) -> Any:
     """Return an attribute without running code of the object, so that lazy apps are not loaded.
 
-    Args:
-        thing: Any object.
-        name: The name of the attribute.
-
-    Returns:
-        Its value; ``None`` without it. A property is returned as it is.
+    Without the attribute, ``None`` is returned. A property is returned itself.
     """
     try:
         found = getattr_static(thing, name, None)

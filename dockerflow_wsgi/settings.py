@@ -67,18 +67,14 @@ def _parse_failed_status_code(value: object) -> int:
     return _parse_integer(value, "an HTTP status from 500 to 599", 500, 599)
 
 
-def parse_port(value: object) -> int:
-    """Parse a TCP port; 0 means any free one."""
-    return _parse_integer(value, "a port number from 0 to 65535", 0, 65535)
-
-
 def read_port(port: int | str | None) -> int:
     """Return a port, by default ``$PORT`` or 8000; raises `ConfigurationError` if it is wrong."""
     source, value = "argument port", port
     if value is None:
         source, value = "environment variable PORT", os.environ.get("PORT", "").strip()
     try:
-        return parse_port(DEFAULT_PORT if value == "" else value)
+        port = DEFAULT_PORT if value == "" else value
+        return _parse_integer(port, "a port number from 0 to 65535", 0, 65535)
     except ValueError as error:
         raise ConfigurationError([f"port = {value!r} ({source}): expected {error}"]) from None
 
@@ -194,8 +190,8 @@ class Settings:
 
 
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))
-_NAMES_BY_ALIAS = {**_ALIASES, **{name: name for name in NAMES}}
-_NAMES_BY_SUFFIX = {alias.upper(): name for alias, name in _NAMES_BY_ALIAS.items()}
+_NAMES = {**_ALIASES, **{name: name for name in NAMES}}
+_NAMES_BY_KEY = {ENVIRONMENT_PREFIX + alias.upper(): name for alias, name in _NAMES.items()}
 
 
 class BehaviourKeywords(TypedDict, total=False):
@@ -226,33 +222,26 @@ class Source:
     """A place with values of settings.
 
     Attributes:
-        values: The values by the name of the setting, without those that are not set.
-        describe: Returns where the value of a setting was found, for errors.
+        values: By the name of the setting: its value, and where that was found, for errors.
         problems: What is wrong with the source itself.
         warnings: Names that look like settings, but are not.
     """
 
-    values: Mapping[str, object]
-    describe: Callable[[str], str]
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    values: Mapping[str, tuple[object, str]]
+    problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 def keyword_source(keywords: Mapping[str, object]) -> Source:
-    """Take settings from keyword arguments; ``None`` counts as not set, as in `prefixed_source`.
+    """Take settings from keyword arguments; ``None`` counts as not set, except a timeout.
 
     Raises:
         TypeError: A name is not a setting.
     """
-    unknown = [f"{n!r}{_suggest(n, NAMES)}" for n in keywords if n not in _NAMES_BY_ALIAS]
+    unknown = [f"{n!r}{_suggest(n, NAMES)}" for n in keywords if n not in _NAMES]
     if unknown:
         raise TypeError(f"unexpected keyword argument {', '.join(unknown)}")
-    given = {
-        name: keywords[alias]
-        for alias, name in _NAMES_BY_ALIAS.items()
-        if alias in keywords and _is_given(name, keywords[alias])
-    }
-    return Source(given, "keyword argument {}".format)
+    return Source(_find_values(keywords, _NAMES, "keyword argument {}", blank_is_set=True))
 
 
 def environment_source(environment: Mapping[str, str]) -> Source:
@@ -263,54 +252,48 @@ def environment_source(environment: Mapping[str, str]) -> Source:
 def prefixed_source(mapping: Mapping[str, object], description: str) -> Source:
     """Take settings from a mapping in which the setting ``x`` has the key ``DOCKERFLOW_X``.
 
-    Blank text counts as not set, and so does ``None``, except for ``check_timeout``. The
-    description of a key has ``{}`` for its name.
+    Blank text and ``None`` count as not set. The description of a key has ``{}`` for its name.
     """
-    found, descriptions = {}, {}
-    for suffix, name in _NAMES_BY_SUFFIX.items():
-        key = ENVIRONMENT_PREFIX + suffix
-        if key in mapping and _is_set(name, mapping[key]):
-            found[name] = mapping[key]
-            descriptions[name] = description.format(key)
-    known = [ENVIRONMENT_PREFIX + suffix for suffix in _NAMES_BY_SUFFIX]
     warnings = [
-        f"{description.format(key)} is not a setting{_suggest(key, known)}; it is ignored"
+        f"{description.format(key)} is not a setting{_suggest(key, _NAMES_BY_KEY)}; it is ignored"
         for key in mapping
-        if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX) and key not in known
+        if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX) and key not in _NAMES_BY_KEY
     ]
-    return Source(found, descriptions.__getitem__, warnings=tuple(warnings))
+    return Source(_find_values(mapping, _NAMES_BY_KEY, description), warnings=warnings)
 
 
 def nested_source(mapping: object, description: str) -> Source:
-    """Take settings from a mapping that has them by their own names.
-
-    Anything but a mapping is a problem, and so is a key that is not a setting. The same values as
-    in `prefixed_source` count as not set.
-    """
+    """Take settings from a mapping that has them by their own names; report other keys."""
     if not isinstance(mapping, Mapping):
         kind = type(mapping).__name__
-        return Source({}, str, (f"{description} is of type {kind}: expected a dict of settings",))
+        return Source({}, [f"{description} is of type {kind}: expected a dict of settings"])
     problems = [
         f"{description}[{key!r}] is not a setting{_suggest(str(key), NAMES)}"
         for key in mapping
-        if key not in _NAMES_BY_ALIAS
+        if key not in _NAMES
     ]
-    found = {
-        name: mapping[alias]
-        for alias, name in _NAMES_BY_ALIAS.items()
-        if alias in mapping and _is_set(name, mapping[alias])
-    }
-    return Source(found, lambda name: f"{description}[{name!r}]", tuple(problems))
+    return Source(_find_values(mapping, _NAMES, f"{description}[{{!r}}]"), problems)
+
+
+def _find_values(
+    mapping: Mapping[str, object],
+    names: Mapping[str, str],
+    description: str,
+    *,
+    blank_is_set: bool = False,
+) -> dict[str, tuple[object, str]]:
+    found = {}
+    for key, name in names.items():
+        value = mapping.get(key)
+        is_blank = isinstance(value, str) and not value.strip() and not blank_is_set
+        is_none = value is None and not (name == "check_timeout" and key in mapping)
+        if not (is_blank or is_none):
+            found[name] = value, description.format(key)
+    return found
 
 
 def read_settings(sources: Iterable[Source]) -> Settings:
     """Read each setting from the first source that has it; log misspelt names as warnings.
-
-    Args:
-        sources: The sources, the strongest first.
-
-    Returns:
-        The settings, with the default where no source has a value.
 
     Raises:
         ConfigurationError: Values are wrong; the text lists all of them.
@@ -324,11 +307,7 @@ def read_settings(sources: Iterable[Source]) -> Settings:
 
 
 def parse_settings(sources: Sequence[Source]) -> tuple[dict[str, Any], list[str]]:
-    """Parse each setting from the first source that has it.
-
-    Returns:
-        The right values by the name of the setting, and the problems.
-    """
+    """Parse each setting from the first source that has it; return values and problems."""
     found: dict[str, Any] = {}
     problems = [problem for source in sources for problem in source.problems]
     for setting in dataclasses.fields(Settings):
@@ -336,11 +315,11 @@ def parse_settings(sources: Sequence[Source]) -> tuple[dict[str, Any], list[str]
         source = next((source for source in sources if name in source.values), None)
         if source is None:
             continue
-        value = source.values[name]
+        value, origin = source.values[name]
         try:
             found[name] = setting.metadata["parse"](value)
         except ValueError as expected:
-            problems.append(f"{name} = {value!r} ({source.describe(name)}): expected {expected}")
+            problems.append(f"{name} = {value!r} ({origin}): expected {expected}")
     return found, problems
 
 
@@ -364,11 +343,3 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 
 def _without_prefix(name: str) -> str:
     return name.removeprefix(ENVIRONMENT_PREFIX).lower()
-
-
-def _is_given(name: str, value: object) -> bool:
-    return value is not None or name == "check_timeout"
-
-
-def _is_set(name: str, value: object) -> bool:
-    return bool(value.strip()) if isinstance(value, str) else _is_given(name, value)

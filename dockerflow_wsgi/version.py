@@ -8,7 +8,7 @@ import re
 import stat
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import VersionError
 from .redaction import format_error
@@ -36,15 +36,7 @@ _find_placeholder = re.compile(
 
 
 def find_placeholder(value: object) -> str | None:
-    """Find a variable of a CI system that was not replaced by its value.
-
-    Args:
-        value: A value of a version object.
-
-    Returns:
-        The name of the first variable, such as ``CIRCLE_SHA1`` for ``"$CIRCLE_SHA1"``; ``None`` if
-        there is no placeholder.
-    """
+    """Return the name of the first variable that was not replaced, such as ``CIRCLE_SHA1``."""
     match = _find_placeholder(value) if isinstance(value, str) else None
     return None if match is None else next((name for name in match.groups() if name), match[0])
 
@@ -67,24 +59,12 @@ def get_version(root: str | os.PathLike[str]) -> dict[str, Any] | None:
     return version
 
 
-class _Reading(NamedTuple):
-    signature: tuple[int, ...]
-    body: bytes
-
-
 class VersionFile:
-    """A ``version.json`` that is read again only when it has changed.
-
-    Args:
-        directories: Directories that may have the file; the first one that has it is used.
-
-    Attributes:
-        paths: The paths that the file may have.
-    """
+    """The ``version.json`` of the first directory that has one; read again when it changed."""
 
     def __init__(self, directories: Sequence[str]) -> None:
         self.paths = tuple(os.path.join(directory, FILE_NAME) for directory in directories)
-        self._readings: dict[str, _Reading] = {}
+        self._last: tuple[tuple[object, ...], bytes] = ((), b"")  # one attribute: set at once
 
     def directory(self) -> str:
         """Return the first directory that has the file; without one, the first directory."""
@@ -106,13 +86,14 @@ class VersionFile:
             _refuse(f"cannot be read ({error.strerror}): make it readable", path, error)
         if not stat.S_ISREG(status.st_mode):
             _refuse("is not a regular file: put the JSON object in a file", path)
-        signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-        last = self._readings.get(path)
-        if last is not None and last.signature == signature:
-            return last.body
+        times = status.st_mtime_ns, status.st_ctime_ns
+        signature = (path, *times, status.st_size, status.st_ino)
+        last_signature, last_body = self._last
+        if signature == last_signature:
+            return last_body
         body = version_to_json(_parse(_read_file(path), path), path)
         if time.time_ns() - status.st_mtime_ns > _YOUNG_NS:
-            self._readings[path] = _Reading(signature, body)
+            self._last = (signature, body)
         return body
 
     def _path(self) -> str:
@@ -120,15 +101,7 @@ class VersionFile:
 
 
 def version_to_json(version: Mapping[str, Any], path: str = "") -> bytes:
-    """Serialize a version object to JSON.
-
-    Args:
-        version: The object.
-        path: The file that it comes from; ``""`` without a file.
-
-    Raises:
-        VersionError: It has values that JSON does not have.
-    """
+    """Serialize a version object, from a file if there is a path; may raise `VersionError`."""
     try:
         return to_json_bytes(version)
     except Exception as error:
@@ -139,14 +112,7 @@ def version_to_json(version: Mapping[str, Any], path: str = "") -> bytes:
 
 
 def call_version_callback(callback: VersionCallback, directory: str) -> Mapping[str, Any] | None:
-    """Call the user's function that returns the version object.
-
-    Args:
-        callback: The function.
-        directory: The ``version_path`` to call it with.
-
-    Returns:
-        The version object; ``None`` if there is none.
+    """Call the user's function that returns the version object, or ``None`` if there is none.
 
     Raises:
         VersionError: The function raised, or returned something else.

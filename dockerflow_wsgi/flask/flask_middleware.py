@@ -112,9 +112,9 @@ class FlaskMiddleware(DockerflowMiddleware):
 
 def _config_sources(app: Flask) -> list[Source]:
     root, nested = app.root_path, app.config.get("DOCKERFLOW")
-    default = {"version_path": [os.path.dirname(root), root, "/app"]}
+    directories = [os.path.dirname(root), root, "/app"]
     return [
         prefixed_source(app.config, 'app.config["{}"]'),
         nested_source({} if nested is None else nested, 'app.config["DOCKERFLOW"]'),
-        Source(default, "the default of {}".format),
+        Source({"version_path": (directories, "default")}),
     ]
