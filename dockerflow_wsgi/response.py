@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 REQUEST_ID_HEADER = "X-Request-ID"
 SUMMARY_KEY = "dockerflow.summary"
-ERROR_KEY = "dockerflow.failure"
-"""Where the adapter of a framework puts the text of an exception that became an error page."""
-
 FILE_WRAPPER_KEY = "wsgi.file_wrapper"
 
 
@@ -76,7 +73,6 @@ class ResponseWrapper:
         self.context.response = self
         self.fields: dict[str, Any] = {}
         environ[SUMMARY_KEY] = self.fields
-        environ.pop(ERROR_KEY, None)  # of an earlier call with the same environ
 
     def start_response(
         self,

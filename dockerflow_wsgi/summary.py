@@ -14,7 +14,7 @@ from .errors import call_safely, log_exception
 from .logging import RECORD_ATTRIBUTES
 from .redaction import redact, safe_str, truncate
 from .request_id import CONTEXT_KEY, ENVIRON_KEY
-from .response import ERROR_KEY, SUMMARY_KEY
+from .response import SUMMARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,27 +49,20 @@ class SummaryLog:
         self._with_querystring = with_querystring
 
     def log(self, response: ResponseWrapper) -> None:
-        """Log a response of the app: as an error if the app raised, otherwise as info.
-
-        Never raises an ``Exception``. Nothing is built if the logger's level is higher.
-        """
-        if response.error is None and ERROR_KEY in response.environ and _is_latest(response):
-            response.error = safe_str(response.environ[ERROR_KEY])
-        level = logging.INFO if response.error is None else logging.ERROR
-        if self._logger.isEnabledFor(level):
-            self._log(response, level)
+        """Log a response of the app: as an error if the app raised, otherwise as info."""
+        self._log(response, logging.INFO if response.error is None else logging.ERROR)
 
     def log_endpoint(self, response: ResponseWrapper) -> None:
         """Log a response of an endpoint: successful ones at the level DEBUG, as there are many."""
-        level = logging.INFO
-        if response.error is not None:
-            level = logging.ERROR
-        elif (_code(response.status) or 500) < 400:
-            level = logging.DEBUG
-        if self._logger.isEnabledFor(level):
-            self._log(response, level)
+        is_successful = response.error is None and (_code(response.status) or 500) < 400
+        if is_successful:
+            self._log(response, logging.DEBUG)
+        else:
+            self.log(response)
 
     def _log(self, response: ResponseWrapper, level: int) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
         try:
             fields = self._fields(response)
             message = fields.pop("msg", "")
@@ -88,92 +81,73 @@ class SummaryLog:
     ) -> dict[str, Any]:
         """Return the fields of a request that is not over, for the adapter of a framework.
 
-        Args:
-            environ: The request.
-            response: Its response; ``None`` if the request did not pass the middleware.
+        Without a response, the request did not pass the middleware.
         """
         fields = self._request_fields(environ, response)
         fields.pop("code", None)
-        given = environ.get(SUMMARY_KEY)
-        errno = fields["errno"]
-        call_safely(SUMMARY_KEY, _update, fields, given, default=None)
-        if "msg" in fields and ERROR_KEY in environ:
-            fields["msg_"] = fields.pop("msg")
-        return {"uid": "", "errno": errno, **fields}
+        return fields
 
     def _fields(self, response: ResponseWrapper) -> dict[str, Any]:
-        errno = _errno(response)
         if response.summary is None:
             fields = self._standard_fields(response)
         else:
-            fields = self._adapted_fields(response, response.summary)
+            fields = _adapted_fields(response, response.summary)
         if "uid" in fields:
             fields["uid"] = safe_str(fields["uid"])
         if "errno" in fields:
-            fields["errno"] = _to_int(fields["errno"], default=errno)
-        return fields
-
-    def _adapted_fields(
-        self, response: ResponseWrapper, summary: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
-        if summary:
-            call_safely("summary_extra", _update, fields, summary, default=None)
-        if not fields:
-            fields = {"method": _text(response.method, _METHOD), "rid": response.request_id}
-            fields["errno"] = _errno(response)
-        if response.error is not None and "msg" not in summary:
-            fields["msg"] = _shorten(response.error, _MESSAGE)
-        if response.error is not None and fields.get("errno") == 0:
-            fields["errno"] = 500  # raised after the adapter made the summary, as by a stream
-        _update(fields, _fields_of_end(response))
+            fields["errno"] = _to_int(fields["errno"], default=_errno(response))
         return fields
 
     def _standard_fields(self, response: ResponseWrapper) -> dict[str, Any]:
         fields = self._request_fields(response.environ, response)
-        errno = fields["errno"]
-        environ = response.environ
-        given = environ.get(SUMMARY_KEY) if _is_latest(response) else response.fields
-        if given is not response.fields or given:
-            call_safely(SUMMARY_KEY, _update, fields, given, default=None)
-            fields.setdefault("uid", "")  # an app without a user may set None
-            fields.setdefault("errno", errno)
         if response.error is not None:
-            if "msg" in fields:
-                fields["msg_"] = fields["msg"]
             fields["msg"] = _shorten(response.error, _MESSAGE)
         if self._extra is not None:
-            extra = call_safely("summary_extra", self._extra, environ, default=None)
+            extra = call_safely("summary_extra", self._extra, response.environ, default=None)
             call_safely("summary_extra", _update, fields, extra, default=None)
         return fields
 
     def _request_fields(
         self, environ: WSGIEnvironment, response: ResponseWrapper | None
     ) -> dict[str, Any]:
-        end = _fields_of_end(response) if response else {"code": None, "t": None}
         fields: dict[str, Any] = {
             "errno": _errno(response) if response else 0,
-            "code": end["code"],
             "agent": _text(environ.get("HTTP_USER_AGENT", ""), _AGENT),
             "lang": _text(environ.get("HTTP_ACCEPT_LANGUAGE", ""), _LANG),
             "method": _text(response.method if response else environ["REQUEST_METHOD"], _METHOD),
             "path": _text(response.path if response else environ.get("PATH_INFO", ""), _PATH),
             "rid": response.request_id if response else environ.get(ENVIRON_KEY, ""),
-            "t": end["t"],
             "uid": "",
         }
-        for name in ("code", "t"):
-            if fields[name] is None:
-                del fields[name]
+        if response:
+            _set_end_fields(fields, response)
         if self._with_querystring:
             query = redact(truncate(safe_str(environ.get("QUERY_STRING", ""))))
             fields["querystring"] = _text(query, _QUERYSTRING)
+        # A later call with the same environ, such as a retry, has fields of its own.
+        is_reused = response is not None and environ.get(CONTEXT_KEY) is not response.context
+        given = response.fields if response and is_reused else environ.get(SUMMARY_KEY)
+        errno = fields["errno"]
+        call_safely(SUMMARY_KEY, _update, fields, given, default=None)
+        fields.setdefault("uid", "")  # an app without a user may set None
+        fields.setdefault("errno", errno)
+        if "msg" in fields and response and response.error is not None:
+            fields["msg_"] = fields.pop("msg")
         return fields
 
 
-def _is_latest(response: ResponseWrapper) -> bool:
-    """Return whether no later call has used the environ, such as a retry."""
-    return response.environ.get(CONTEXT_KEY) is response.context
+def _adapted_fields(response: ResponseWrapper, summary: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    call_safely("summary_extra", _update, fields, summary, default=None)
+    if not fields:
+        fields = {"method": _text(response.method, _METHOD), "rid": response.request_id}
+        fields["errno"] = _errno(response)
+    if response.error is not None and "msg" not in summary:
+        fields["msg"] = _shorten(response.error, _MESSAGE)
+    if response.error is not None and fields.get("errno") == 0:
+        fields["errno"] = 500  # raised after the adapter made the summary, as by a stream
+    _set_end_fields(fields, response)
+    return fields
 
 
 def _update(fields: dict[str, Any], given: Mapping[str, Any] | None) -> None:
@@ -184,16 +158,18 @@ def _update(fields: dict[str, Any], given: Mapping[str, Any] | None) -> None:
             fields[safe_str(name)] = value
 
 
-def _errno(response: ResponseWrapper) -> int:
+def _set_end_fields(fields: dict[str, Any], response: ResponseWrapper) -> None:
+    fields["t"] = (monotonic_ns() - response.started_ns) // 1_000_000
     code = _code(response.status)
-    if response.error is not None or (_is_latest(response) and ERROR_KEY in response.environ):
-        return 500
-    return code if code and code >= 500 else 0
+    if code is None:
+        fields.pop("code", None)
+    else:
+        fields["code"] = code
 
 
-def _fields_of_end(response: ResponseWrapper) -> dict[str, int | None]:
-    t_ms = (monotonic_ns() - response.started_ns) // 1_000_000
-    return {"code": _code(response.status), "t": t_ms}
+def _errno(response: ResponseWrapper) -> int:
+    code = _code(response.status) or 0
+    return 500 if response.error is not None else code if code >= 500 else 0
 
 
 def _code(status: Any) -> int | None:

@@ -16,9 +16,8 @@ from ..endpoints import ERROR_PATH, HEARTBEAT_PATH, LBHEARTBEAT_PATH, VERSION_PA
 from ..errors import ConfigurationError, call_safely, require_extra
 from ..find_middleware import find_middleware
 from ..middleware import DockerflowMiddleware
-from ..redaction import format_error
 from ..request_id import CONTEXT_KEY, ENVIRON_KEY
-from ..response import ERROR_KEY, ResponseWrapper
+from ..response import ResponseWrapper
 from ..settings import keyword_source
 from .flask_middleware import FlaskMiddleware
 from .testing import closing_client_class
@@ -273,15 +272,14 @@ def _set_request_id() -> None:
 
 
 def _start_request(_app: Flask, **_extra: object) -> None:
-    environ = request.environ
-    environ.pop(ERROR_KEY, None)  # of an earlier call with the same environ
     middleware = _get_middleware()
-    if ENVIRON_KEY not in environ:
+    if ENVIRON_KEY not in request.environ:
         middleware.warn_of_bypass()
     _set_request_id()
     response = _get_response()
     if response is not None and not middleware.settings.disabled:
         response.summary = {}
+        response.error = None  # of an earlier try, by a layer between the middleware and Flask
 
 
 def _finish_request(_app: Flask, **_extra: object) -> None:
@@ -290,7 +288,7 @@ def _finish_request(_app: Flask, **_extra: object) -> None:
         return
     if response.summary is not None and not hasattr(g, "_request_id"):
         return  # a copy of the context, which has another "g": the request goes on
-    level = logging.ERROR if ERROR_KEY in request.environ else logging.INFO
+    level = logging.INFO if response.error is None else logging.ERROR
     extension: Dockerflow = current_app.extensions[EXTENSION_KEY]
     if extension.summary_logger.isEnabledFor(level):
         nothing: dict[str, Any] = {"msg": None}
@@ -302,8 +300,9 @@ def _finish_request(_app: Flask, **_extra: object) -> None:
 def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
     # Some extensions send the signal for a 404 too, or outside of any request.
     code = exception.code if isinstance(exception, HTTPException) else None
-    if has_request_context() and (code is None or code >= 500):
-        request.environ[ERROR_KEY] = format_error(exception)
+    response = _get_response() if has_request_context() else None
+    if response is not None and (code is None or code >= 500):
+        response.record_error(exception)
 
 
 def _get_middleware() -> FlaskMiddleware:

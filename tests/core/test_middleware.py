@@ -640,16 +640,18 @@ class TestReusedEnviron:
         assert len(calls) == 2000
 
     def test_error_of_an_earlier_call(self, summaries):
-        """An error page of the first call does not make an error of the second one."""
-        tries = iter([{"dockerflow.failure": "first failed"}, {}])
+        """An exception of the first call does not make an error of the second one."""
+        tries = iter([OSError("first failed"), None])
 
         def app(environ, start_response):
-            environ.update(next(tries))
+            if (error := next(tries)) is not None:
+                raise error
             return hello(environ, start_response)
 
         wrapped, environ = DockerflowMiddleware(app), make_environ()
-        for _ in range(2):
-            wrapped(environ, ignore_start).close()
+        with pytest.raises(OSError, match="first failed"):
+            wrapped(environ, ignore_start)
+        wrapped(environ, ignore_start).close()
         assert [record.levelname for record in summaries] == ["ERROR", "INFO"]
 
     def test_deep_copy_is_used_later(self, summaries):
