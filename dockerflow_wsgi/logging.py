@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from .redaction import redact, safe_str
@@ -86,27 +87,18 @@ class MozlogFormatter(logging.Formatter):
         self._has_severity = severity
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record.
-
-        Args:
-            record: The record.
-
-        Returns:
-            One line of JSON, without a line break.
-        """
+        """Format a record as JSON, without a line break."""
         try:
             return line_to_json(self.convert_record(record))
         except Exception as error:  # a subclass raised; the record is not lost
             problem = redact(f"convert_record raised {_repr(error)}")
-            fields = {"msg": _message(record), "error": problem}
-            envelope = {"Type": record.name, **self._safe_envelope(record)}
-            return line_to_json({**envelope, "Fields": fields})
+            line = {"Timestamp": _timestamp_ns(record), "Type": record.name}
+            with suppress(Exception):  # a subclass that does not call __init__
+                line = self._envelope(record)
+            return line_to_json({**line, "Fields": {"msg": _message(record), "error": problem}})
 
     def convert_record(self, record: logging.LogRecord) -> dict[str, Any]:
         """Convert a record to the object that is written; override it to change that.
-
-        Args:
-            record: The record.
 
         Returns:
             The envelope, with the fields under ``Fields`` as they were logged: they are converted
@@ -135,12 +127,6 @@ class MozlogFormatter(logging.Formatter):
         if self._has_severity:
             envelope["severity"] = severity
         return envelope
-
-    def _safe_envelope(self, record: logging.LogRecord) -> dict[str, Any]:
-        try:
-            return self._envelope(record)
-        except Exception:  # a subclass that does not call __init__
-            return {"Timestamp": _timestamp_ns(record)}
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {key: value for key, value in vars(record).items() if key not in RECORD_ATTRIBUTES}
@@ -191,14 +177,7 @@ class RequestIdLogFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the ID to a record that has none.
-
-        Args:
-            record: The record.
-
-        Returns:
-            ``True``: every record passes.
-        """
+        """Add the ID to a record that has none; every record passes."""
         if getattr(record, "rid", None) is None:
             record.rid = get_request_id()
         return True
@@ -213,8 +192,6 @@ def _timestamp_ns(record: logging.LogRecord) -> int:
 
 def _severity(level: Any) -> tuple[int, str]:
     if isinstance(level, int):
-        if level in _SEVERITIES:
-            return _SEVERITIES[level]
         for known, severity in _SEVERITIES.items():
             if level >= known:
                 return severity

@@ -29,16 +29,10 @@ FILE_WRAPPER_KEY = "wsgi.file_wrapper"
 class ResponseWrapper:
     """A response, from the call of the app to the end of the body.
 
-    Args:
-        environ: The request.
-        start_response: The server's.
-        request_id: The request's ID.
-        echo: Whether the response gets the header ``X-Request-ID``, unless it has one.
-        on_end: Called with this object when the response has ended.
-
     Attributes:
         method: ``REQUEST_METHOD`` before the app was called.
         path: ``PATH_INFO`` before the app was called; dispatchers change the environ's.
+        on_end: Called with this object when the response has ended.
         context: The current request, see `request_id`.
         fields: What the app puts into ``environ["dockerflow.summary"]``.
         started_ns: When the app was called, in nanoseconds of the monotonic clock.
@@ -150,10 +144,8 @@ class Body:
 
     The request ID stays readable until `close`, for access logs that are written before it.
 
-    Args:
-        response: The response.
-        iterable: What the app returned. Neither ``response`` nor what it refers to may refer to
-            this object: without a cycle, dropping it ends the response at once.
+    The `ResponseWrapper` must not refer to this object, directly or not: without a cycle, dropping
+    this object ends the response at once.
     """
 
     def __init__(self, response: ResponseWrapper, iterable: Any) -> None:
@@ -239,10 +231,7 @@ class Body:
 
 
 class SizedBody(Body):
-    """The body of an app that returned something with a length.
-
-    A server may add ``Content-Length`` to a body of length 1 (PEP 3333).
-    """
+    """A body with a length: PEP 3333 lets servers add ``Content-Length`` if it is 1."""
 
     def __len__(self) -> int:
         return len(cast("Sized", self._iterable))
@@ -263,13 +252,6 @@ class FileWrapperRecorder:
     """A server's ``wsgi.file_wrapper`` that is a function; remembers what it made.
 
     What a class made is recognized by its type instead.
-
-    Args:
-        make: The server's function.
-
-    Attributes:
-        make: The same.
-        made: What it returned last; ``None`` before.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:
@@ -285,9 +267,8 @@ class FileWrapperRecorder:
 def prepare_file_wrapper(environ: WSGIEnvironment) -> None:
     """Change the environ so that `is_file` recognizes what ``wsgi.file_wrapper`` made.
 
-    Args:
-        environ: The request. A wrapper that is a class is left there, because gunicorn and others
-            look it up again to recognize its instances.
+    A wrapper that is a class is left there: gunicorn and others look it up again to recognize its
+    instances.
     """
     wrapper = environ.get(FILE_WRAPPER_KEY)
     if isinstance(wrapper, FileWrapperRecorder):  # of an earlier call with the same environ

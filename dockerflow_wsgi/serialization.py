@@ -29,12 +29,7 @@ _encoder = json.JSONEncoder(allow_nan=False, check_circular=False)
 
 
 def to_json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Serialize a mapping as the body of a response.
-
-    Raises:
-        TypeError: A value has a type that JSON does not have.
-        ValueError: A number is not finite, or a container contains itself.
-    """
+    """Serialize a mapping as the body of a response; raise if JSON cannot hold it."""
     return json.dumps(dict(value), allow_nan=False).encode() + b"\n"
 
 

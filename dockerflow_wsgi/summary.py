@@ -125,7 +125,7 @@ class SummaryLog:
             query = redact(truncate(safe_str(environ.get("QUERY_STRING", ""))))
             fields["querystring"] = _text(query, _QUERYSTRING)
         # A later call with the same environ, such as a retry, has fields of its own.
-        is_reused = response is not None and environ.get(CONTEXT_KEY) is not response.context
+        is_reused = response and environ.get(CONTEXT_KEY) is not response.context
         given = response.fields if response and is_reused else environ.get(SUMMARY_KEY)
         errno = fields["errno"]
         call_safely(SUMMARY_KEY, _update, fields, given, default=None)

@@ -30,12 +30,7 @@ heartbeat_failed = _signals.signal("heartbeat-failed", "The worst level reaches 
 
 
 def send_heartbeat(app: Flask, report: HeartbeatReport) -> None:
-    """Send the signal of a report; exceptions of receivers are logged.
-
-    Args:
-        app: The sender.
-        report: The report.
-    """
+    """Send the signal of a report from an app; exceptions of receivers are logged."""
     signal = heartbeat_failed if report.has_failed else heartbeat_passed
     receivers = [] if signal.is_muted else list(signal.receivers_for(app))
     if not receivers:

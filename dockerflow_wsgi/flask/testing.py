@@ -20,12 +20,6 @@ def closing_client_class(base: type[FlaskClient] | None = None) -> type[FlaskCli
 
     So the summary of a request is logged when the client's method returns. Responses without a
     known length are streams, which the test has to read or close.
-
-    Args:
-        base: The class to extend; by default Flask's.
-
-    Returns:
-        A class for ``app.test_client_class``.
     """
     base_class: Any = base or FlaskClient
 

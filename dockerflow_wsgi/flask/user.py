@@ -10,11 +10,7 @@ _is_loading_refused: ContextVar[bool] = ContextVar("dockerflow_wsgi.user", defau
 
 
 def loaded_user_id() -> str | None:
-    """Return the ID of the user that Flask-Login has loaded in this request.
-
-    Returns:
-        The ID; ``None`` if no user is loaded, or if the user is not authenticated.
-    """
+    """Return the ID of the authenticated user that Flask-Login has loaded in this request."""
     from flask_login import current_user, user_accessed  # noqa: PLC0415 - optional
 
     user_accessed.connect(_refuse_to_load)
