@@ -42,7 +42,8 @@ def test_a_report_that_cannot_be_written_is_told_in_a_line(version_directory):
 
 def test_an_import_that_is_interrupted_is_exit_code_130(version_directory):
     """Ctrl-C before there is any report has the exit code of a shell."""
-    (version_directory / "app.py").write_text("import time\nprint('here')\ntime.sleep(600)\n")
+    code = "import time\nprint('here', flush=True)\ntime.sleep(600)\n"
+    (version_directory / "app.py").write_text(code)
     command = [sys.executable, "-m", "dockerflow_wsgi", "doctor", "app:app"]
     with running(command, cwd=version_directory) as program:
         program.wait_for("here")
