@@ -25,6 +25,8 @@ REQUEST_ID_HEADER = "X-Request-ID"
 SUMMARY_KEY = "dockerflow.summary"
 FILE_WRAPPER_KEY = "wsgi.file_wrapper"
 
+_CLOSED = object()
+
 
 class ResponseWrapper:
     """A response, from the call of the app to the end of the body.
@@ -95,6 +97,10 @@ class ResponseWrapper:
         self.status = status  # if the server refused, the status before it is still the one
         return write
 
+    def elapsed_ms(self) -> int:
+        """Return the milliseconds since the app was called."""
+        return (monotonic_ns() - self.started_ns) // 1_000_000
+
     def record_error(self, error: BaseException) -> None:
         """Remember the first exception that the app raised; others may follow from it.
 
@@ -151,7 +157,7 @@ class Body:
     def __init__(self, response: ResponseWrapper, iterable: Any) -> None:
         self._response = response
         self._iterable = iterable
-        self._unclosed = [iterable]  # pop() is atomic: two threads never close it both
+        self._unclosed = {"iterable": iterable}  # pop() is atomic: two threads never close it both
 
     def __iter__(self) -> Iterator[bytes]:
         response = self._response
@@ -209,9 +215,8 @@ class Body:
         May run in a finalizer, so it does not set the context variable.
         """
         response = self._response
-        try:
-            iterable = self._unclosed.pop()
-        except IndexError:
+        iterable = self._unclosed.pop("iterable", _CLOSED)
+        if iterable is _CLOSED:
             response.context.is_running = False
             return
         try:

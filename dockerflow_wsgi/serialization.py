@@ -23,7 +23,8 @@ more paths than items."""
 MAX_INTEGER_BITS = 2000
 """Larger integers become hexadecimal text: Python may refuse to convert more than 640 digits."""
 
-_LARGE_INTEGER = 1 << MAX_INTEGER_BITS
+_MAX_INTEGER = (1 << MAX_INTEGER_BITS) - 1
+_MIN_INTEGER = -_MAX_INTEGER
 _quote = json.encoder.encode_basestring_ascii
 _encoder = json.JSONEncoder(allow_nan=False, check_circular=False)
 
@@ -44,7 +45,7 @@ def line_to_json(line: Mapping[str, Any], *, has_fields: bool = True) -> str:
         kind = type(value)
         if kind is str:
             text = _quote(value)
-        elif kind is int and -_LARGE_INTEGER < value < _LARGE_INTEGER:
+        elif kind is int and _MIN_INTEGER <= value <= _MAX_INTEGER:
             text = str(value)
         elif value is None:
             continue

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from .errors import call_safely, log_exception
@@ -54,85 +53,82 @@ class SummaryLog:
 
     def log_endpoint(self, response: ResponseWrapper) -> None:
         """Log a response of an endpoint: successful ones at the level DEBUG, as there are many."""
-        is_successful = response.error is None and (_code(response.status) or 500) < 400
-        if is_successful:
+        if response.error is None and (_code(response) or 500) < 400:
             self._log(response, logging.DEBUG)
         else:
             self.log(response)
 
     def _log(self, response: ResponseWrapper, level: int) -> None:
-        if not self._logger.isEnabledFor(level):
+        logger = self._logger
+        if not logger.isEnabledFor(level):
             return
         try:
-            fields = self._fields(response)
+            fields = self._all_fields(response)
             message = fields.pop("msg", "")
             for name in RECORD_ATTRIBUTES.intersection(fields):
                 fields[f"{name}_"] = fields.pop(name)
             # Not Logger.log(), which looks for the caller on the stack.
-            name = self._logger.name
-            record = self._logger.makeRecord(name, level, __file__, 0, message, (), None)
+            record = logger.makeRecord(logger.name, level, "", 0, message, (), None)
             vars(record).update(fields)
-            self._logger.handle(record)
+            logger.handle(record)
         except Exception as error:  # logging must not break the response
             log_exception("The summary of a request could not be logged", error)
 
-    def fields_so_far(
-        self, environ: WSGIEnvironment, response: ResponseWrapper | None
-    ) -> dict[str, Any]:
-        """Return the fields of a request that is not over, for the adapter of a framework.
-
-        Without a response, the request did not pass the middleware.
-        """
-        fields = self._request_fields(environ, response)
-        fields.pop("code", None)
-        return fields
-
-    def _fields(self, response: ResponseWrapper) -> dict[str, Any]:
-        if response.summary is None:
-            fields = self._standard_fields(response)
-        else:
+    def _all_fields(self, response: ResponseWrapper) -> dict[str, Any]:
+        if response.summary is not None:
             fields = _adapted_fields(response, response.summary)
-        if "uid" in fields:
+        else:
+            fields = self.request_fields(response.environ, response)
+            code = _code(response)
+            if code is not None:
+                fields["code"] = code
+            if self._extra is not None:
+                extra = call_safely("summary_extra", self._extra, response.environ, default=None)
+                call_safely("summary_extra", _update, fields, extra, default=None)
+        if type(fields.get("uid")) is not str and "uid" in fields:
             fields["uid"] = safe_str(fields["uid"])
-        if "errno" in fields:
+        if type(fields.get("errno")) is not int and "errno" in fields:
             fields["errno"] = _to_int(fields["errno"], default=_errno(response))
         return fields
 
-    def _standard_fields(self, response: ResponseWrapper) -> dict[str, Any]:
-        fields = self._request_fields(response.environ, response)
-        if response.error is not None:
-            fields["msg"] = _shorten(response.error, _MESSAGE)
-        if self._extra is not None:
-            extra = call_safely("summary_extra", self._extra, response.environ, default=None)
-            call_safely("summary_extra", _update, fields, extra, default=None)
-        return fields
-
-    def _request_fields(
+    def request_fields(
         self, environ: WSGIEnvironment, response: ResponseWrapper | None
     ) -> dict[str, Any]:
+        """Return the fields that are known before the response has ended.
+
+        Without a response, the request did not pass the middleware.
+        """
+        if response is None:
+            method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+            request_id, error, errno = environ.get(ENVIRON_KEY, ""), None, 0
+        else:
+            method, path, request_id = response.method, response.path, response.request_id
+            error, errno = response.error, _errno(response)
         fields: dict[str, Any] = {
-            "errno": _errno(response) if response else 0,
+            "errno": errno,
             "agent": _text(environ.get("HTTP_USER_AGENT", ""), _AGENT),
             "lang": _text(environ.get("HTTP_ACCEPT_LANGUAGE", ""), _LANG),
-            "method": _text(response.method if response else environ["REQUEST_METHOD"], _METHOD),
-            "path": _text(response.path if response else environ.get("PATH_INFO", ""), _PATH),
-            "rid": response.request_id if response else environ.get(ENVIRON_KEY, ""),
+            "method": _text(method, _METHOD),
+            "path": _text(path, _PATH),
+            "rid": request_id,
             "uid": "",
         }
-        if response:
-            _set_end_fields(fields, response)
+        if response is not None:
+            fields["t"] = response.elapsed_ms()
         if self._with_querystring:
             query = redact(truncate(safe_str(environ.get("QUERY_STRING", ""))))
             fields["querystring"] = _text(query, _QUERYSTRING)
         # A later call with the same environ, such as a retry, has fields of its own.
         is_reused = response and environ.get(CONTEXT_KEY) is not response.context
         given = response.fields if response and is_reused else environ.get(SUMMARY_KEY)
-        errno = fields["errno"]
-        call_safely(SUMMARY_KEY, _update, fields, given, default=None)
-        fields.setdefault("uid", "")  # an app without a user may set None
-        fields.setdefault("errno", errno)
-        if "msg" in fields and response and response.error is not None:
-            fields["msg_"] = fields.pop("msg")
+        if given:
+            call_safely(SUMMARY_KEY, _update, fields, given, default=None)
+            fields.setdefault("uid", "")  # an app without a user may set None
+            fields.setdefault("errno", errno)
+        if error is not None:
+            if "msg" in fields:
+                fields["msg_"] = fields["msg"]
+            fields["msg"] = _shorten(error, _MESSAGE)
         return fields
 
 
@@ -146,8 +142,9 @@ def _adapted_fields(response: ResponseWrapper, summary: Mapping[str, Any]) -> di
         fields["msg"] = _shorten(response.error, _MESSAGE)
     if response.error is not None and fields.get("errno") == 0:
         fields["errno"] = 500  # raised after the adapter made the summary, as by a stream
-    _set_end_fields(fields, response)
-    return fields
+    fields.pop("code", None)
+    code = _code(response)
+    return fields | {"t": response.elapsed_ms()} | ({} if code is None else {"code": code})
 
 
 def _update(fields: dict[str, Any], given: Mapping[str, Any] | None) -> None:
@@ -158,24 +155,17 @@ def _update(fields: dict[str, Any], given: Mapping[str, Any] | None) -> None:
             fields[safe_str(name)] = value
 
 
-def _set_end_fields(fields: dict[str, Any], response: ResponseWrapper) -> None:
-    fields["t"] = (monotonic_ns() - response.started_ns) // 1_000_000
-    code = _code(response.status)
-    if code is None:
-        fields.pop("code", None)
-    else:
-        fields["code"] = code
-
-
 def _errno(response: ResponseWrapper) -> int:
-    code = _code(response.status) or 0
-    return 500 if response.error is not None else code if code >= 500 else 0
+    if response.error is not None:
+        return 500
+    code = _code(response) or 0
+    return code if code >= 500 else 0
 
 
-def _code(status: Any) -> int | None:
+def _code(response: ResponseWrapper) -> int | None:
     try:
-        return None if status is None else int(status[:3])
-    except (TypeError, ValueError):
+        return None if response.status is None else int(response.status[:3])
+    except (TypeError, ValueError):  # the app's status is not one
         return None
 
 

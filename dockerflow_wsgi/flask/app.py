@@ -7,6 +7,7 @@ and user. For apps that are not Flask's, use the middleware.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -29,19 +30,18 @@ with require_extra("flask"):
         Flask,
         abort,
         current_app,
-        g,
         got_request_exception,
         has_request_context,
         request,
-        request_started,
-        request_tearing_down,
     )
+    from flask.globals import app_ctx
     from werkzeug.exceptions import HTTPException, InternalServerError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
+    from _typeshed.wsgi import WSGIEnvironment
     from typing_extensions import Unpack
     from werkzeug.wrappers import Response
 
@@ -137,10 +137,9 @@ class Dockerflow(ChecksMixin):
         if self._version_callback is not None:
             middleware.version_callback(self._version_callback)
         app.register_blueprint(_make_blueprint())
-        app.before_request(_before_request)
-        request_started.connect(_start_request, app)
-        request_tearing_down.connect(_finish_request, app)
-        got_request_exception.connect(_note_failure, app)
+        app.url_value_preprocessor(partial(_start_request, middleware))
+        app.teardown_request(partial(_finish_request, self))
+        got_request_exception.connect(_record_failure, app)
         app.test_client_class = closing_client_class(app.test_client_class)
         app.wsgi_app = middleware  # type: ignore[method-assign]
         app.extensions[EXTENSION_KEY] = self
@@ -189,8 +188,9 @@ class Dockerflow(ChecksMixin):
             are logged, with ``code`` and the final ``t``. If this method raises, only ``errno``,
             ``code``, ``method``, ``rid`` and ``t`` are logged.
         """
-        middleware = _get_middleware()
-        fields = middleware.summary_log.fields_so_far(request.environ, _get_response())
+        environ = request.environ
+        response = _get_response(environ)
+        fields = _get_middleware().summary_log.request_fields(environ, response)
         if not fields["uid"]:
             fields["uid"] = call_safely("user_id", self.user_id, default=None) or ""
         return fields
@@ -250,57 +250,47 @@ def _respond(endpoint: Endpoint) -> Response:
     return response
 
 
-def _before_request() -> Response | None:
-    _set_request_id()  # again, for app.preprocess_request() in tests
-    endpoint = _get_middleware().error_endpoint
-    if endpoint is not None and request.environ.get("PATH_INFO") in (ERROR_PATH, f"{ERROR_PATH}/"):
-        return _respond(endpoint)
-    return None
-
-
-def _set_request_id() -> None:
-    """Set ``g._request_id``, and ``g.request_id`` unless the app has set it."""
-    request_id = request.environ.get(ENVIRON_KEY)
+def _start_request(middleware: FlaskMiddleware, *_endpoint_and_values: object) -> None:
+    """Set the request ID in ``flask.g``, and answer ``/__error__``, before any before_request."""
+    environ = request.environ
+    request_id = environ.get(ENVIRON_KEY)
     if request_id is None:
-        request_id = _get_middleware().request_ids.assign(request.environ)
-    if getattr(g, "request_id", None) == getattr(g, "_request_id", None):
-        g.request_id = request_id
-    g._request_id = request_id  # noqa: SLF001 - the name in python-dockerflow
-
-
-# Receivers of Flask's signals. They are functions, as a method would refer to the extension.
-
-
-def _start_request(_app: Flask, **_extra: object) -> None:
-    middleware = _get_middleware()
-    if ENVIRON_KEY not in request.environ:
         middleware.warn_of_bypass()
-    _set_request_id()
-    response = _get_response()
-    if response is not None and not middleware.settings.disabled:
+        request_id = middleware.request_ids.assign(environ)
+    own = app_ctx.g
+    if getattr(own, "request_id", None) == getattr(own, "_request_id", None):
+        own.request_id = request_id  # unless the app has set it
+    own._request_id = request_id  # noqa: SLF001 - the name in python-dockerflow
+    response = _get_response(environ)
+    if response is not None:
         response.summary = {}
         response.error = None  # of an earlier try, by a layer between the middleware and Flask
+    endpoint = middleware.error_endpoint
+    if endpoint is not None and environ.get("PATH_INFO") in (ERROR_PATH, f"{ERROR_PATH}/"):
+        abort(_respond(endpoint))
 
 
-def _finish_request(_app: Flask, **_extra: object) -> None:
-    response = _get_response()
-    if response is None or _get_middleware().settings.disabled:
+def _finish_request(extension: Dockerflow, _error: BaseException | None) -> None:
+    """Make the summary while the request's context is there; ``code`` and ``t`` follow later."""
+    response = _get_response(request.environ)
+    if response is None:
         return
-    if response.summary is not None and not hasattr(g, "_request_id"):
+    if response.summary is not None and not hasattr(app_ctx.g, "_request_id"):
         return  # a copy of the context, which has another "g": the request goes on
     level = logging.INFO if response.error is None else logging.ERROR
-    extension: Dockerflow = current_app.extensions[EXTENSION_KEY]
     if extension.summary_logger.isEnabledFor(level):
-        nothing: dict[str, Any] = {"msg": None}
-        response.summary = call_safely(
-            "summary_extra", lambda: dict(extension.summary_extra()), default=nothing
+        summary = call_safely(
+            "summary_extra", lambda: dict(extension.summary_extra()), default={"msg": None}
         )
+        if response.error is not None:
+            summary.setdefault("msg", None)  # removed by the app, so it is not added again
+        response.summary = summary
 
 
-def _note_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
+def _record_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
     # Some extensions send the signal for a 404 too, or outside of any request.
     code = exception.code if isinstance(exception, HTTPException) else None
-    response = _get_response() if has_request_context() else None
+    response = _get_response(request.environ) if has_request_context() else None
     if response is not None and (code is None or code >= 500):
         response.record_error(exception)
 
@@ -311,7 +301,6 @@ def _get_middleware() -> FlaskMiddleware:
     return middleware
 
 
-def _get_response() -> ResponseWrapper | None:
-    context = request.environ.get(CONTEXT_KEY)
-    response = getattr(context, "response", None)
+def _get_response(environ: WSGIEnvironment) -> ResponseWrapper | None:
+    response = getattr(environ.get(CONTEXT_KEY), "response", None)
     return response if isinstance(response, ResponseWrapper) else None

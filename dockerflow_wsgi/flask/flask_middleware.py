@@ -73,8 +73,8 @@ class FlaskMiddleware(DockerflowMiddleware):
                 self._is_prepared = True
 
     def warn_of_bypass(self) -> None:
-        """Log once that requests reach the app without this middleware."""
-        if not self._has_warned:
+        """Log once that requests reach the app without this middleware, except in tests."""
+        if not (self._has_warned or self._flask_app.testing):
             self._has_warned = True
             text = (
                 f"A request reached the Flask app {self._flask_app.name!r} without passing "

@@ -435,8 +435,9 @@ class TestBlueprint:
         assert sum(one.name == "dockerflow_wsgi" for one in warnings) == 1
 
     def test_a_request_context_of_a_test_is_not_warned_of(self, app, listen):
-        """Only real requests bypass the middleware."""
+        """A request that an app with ``TESTING`` pre-processes by itself is not reported."""
         warnings = listen("dockerflow_wsgi", logging.WARNING)
+        app.testing = True
         Dockerflow(app)
         with app.test_request_context():
             app.preprocess_request()
