@@ -63,295 +63,318 @@ def heartbeat(app, **options):
     return app.test_client().get("/__heartbeat__", **options)
 
 
-def test_the_endpoints_are_answered_and_the_app_serves(app, version_directory):
-    """All three, and the app's own pages."""
-    Dockerflow(app, version_path=str(version_directory))
-    client = app.test_client()
-    assert client.get("/__version__").json["build"] == "42"
-    assert client.get("/__heartbeat__").json == {"status": "ok", "checks": {}, "details": {}}
-    assert client.get("/__lbheartbeat__").data == b""
-    response = client.get("/", headers={"X-Request-ID": "r-1"})
-    assert response.text == response.headers["X-Request-ID"] == "r-1"
+class TestInitApp:
+    """One extension serves any number of apps, each of them once."""
 
+    def test_the_endpoints_are_answered_and_the_app_serves(self, app, version_directory):
+        """The extension answers all three endpoints, and the app serves its own pages."""
+        Dockerflow(app, version_path=str(version_directory))
+        client = app.test_client()
+        assert client.get("/__version__").json["build"] == "42"
+        assert client.get("/__heartbeat__").json == {"status": "ok", "checks": {}, "details": {}}
+        assert client.get("/__lbheartbeat__").data == b""
+        response = client.get("/", headers={"X-Request-ID": "r-1"})
+        assert response.text == response.headers["X-Request-ID"] == "r-1"
 
-def test_the_arguments_are_the_documented_ones(app, version_directory):
-    """In the documents' order, positional too."""
-    with redis.Redis.from_url("redis://127.0.0.1:1") as client:
-        engine = create_engine("sqlite://")
-        silenced = ["dockerflow.health.E004"]
-        Dockerflow(app, engine, client, None, silenced, str(version_directory))
-        shown = heartbeat(app).json
-        engine.dispose()
-    assert shown["checks"] == {"check_database_connected": "ok", "check_redis_connected": "ok"}
-    assert app.test_client().get("/__version__").status_code == 200
-
-
-def test_one_extension_serves_several_apps():
-    """The factory pattern: a second init_app works, and each app has a state of its own."""
-    dockerflow = Dockerflow()
-
-    @dockerflow.check
-    def which():
-        return checks.Info(f"{current_app.name}", id="app")
-
-    apps = [Flask("one"), Flask("two")]
-    for app in apps:
-        dockerflow.init_app(app)
-    found = [heartbeat(app).json["details"]["which"]["messages"]["app"] for app in apps]
-    assert found == ["one", "two"]
-    assert dockerflow.get_middleware(apps[0]) is not dockerflow.get_middleware(apps[1])
-
-
-def test_two_extensions_know_nothing_of_each_other():
-    """Checks belong to an extension, not to the process."""
-    one, two = Flask("one"), Flask("two")
-    Dockerflow(one).check(list, name="only_one")
-    Dockerflow(two)
-    assert heartbeat(one).json["checks"] == {"only_one": "ok"}
-    assert heartbeat(two).json["checks"] == {}
-
-
-def test_initializing_an_app_twice_is_an_error(app):
-    """A second Dockerflow on an app is refused, because each request would have two summaries."""
-    dockerflow = Dockerflow(app)
-    with pytest.raises(ConfigurationError, match="'acme' has a Dockerflow already"):
-        dockerflow.init_app(app)
-    with pytest.raises(ConfigurationError, match="call init_app"):
-        Dockerflow(app)
-
-
-def test_the_extension_on_an_app_with_the_middleware_is_an_error(app):
-    """The extension refuses an app whose ``wsgi_app`` has a middleware already."""
-    app.wsgi_app = ProxyFix(DockerflowMiddleware(app.wsgi_app))
-    with pytest.raises(ConfigurationError, match="DockerflowMiddleware already"):
-        Dockerflow(app)
-
-
-def test_the_middleware_around_the_extension_is_an_error(app):
-    """The middleware refuses an app that the extension has wrapped, and names both."""
-    Dockerflow(app)
-    with pytest.raises(ConfigurationError, match="a Flask around a DockerflowMiddleware"):
-        DockerflowMiddleware(app)
-
-
-def test_checks_are_registered_as_documented(app):
-    """By the decorator, with a name, with an object; also after init_app."""
-    dockerflow = Dockerflow(app)
-
-    @dockerflow.check
-    def storage_reachable():
-        return [checks.Warning("slow", id="acme.health.0002")]
-
-    @dockerflow.check(name="acme-storage-check")
-    def storage_reachable_too():
-        return []
-
-    dockerflow.init_check(lambda obj: [checks.Info(obj)], "object", name="about")
-    assert heartbeat(app).json["checks"] == {
-        "storage_reachable": "warning",
-        "acme-storage-check": "ok",
-        "about": "info",
-    }
-    assert heartbeat(app).status_code == 500
-
-
-def test_the_version_callback_is_asked_also_when_it_comes_late(app):
-    """Before and after init_app, for every app; with the documented default path."""
-    dockerflow = Dockerflow()
-    before = make_app()
-
-    @dockerflow.version_callback
-    def my_version(root):
-        return {"root": root}
-
-    dockerflow.init_app(before)
-    dockerflow.init_app(app)
-    expected = {"root": os.path.dirname(app.root_path)}
-    assert before.test_client().get("/__version__").json == expected
-    dockerflow.version_callback(lambda _root: {"version": "new"})
-    for each in (before, app):
-        assert each.test_client().get("/__version__").json == {"version": "new"}
-
-
-def test_version_json_is_looked_for_beside_the_package(version_directory):
-    """In the parent of the app's root path, else in the root path."""
-    package = version_directory / "package"
-    package.mkdir()
-    app = Flask("acme", root_path=str(package))
-    Dockerflow(app)
-    assert app.test_client().get("/__version__").json["build"] == "42"
-    (version_directory / "version.json").rename(package / "version.json")
-    assert app.test_client().get("/__version__").json["build"] == "42"
-
-
-# --- flask.g.request_id
-
-
-def test_g_has_the_request_id_in_every_before_request():
-    """Also in one that was registered first; as attribute, item and by get()."""
-    app = Flask("acme")
-    seen = []
-
-    @app.before_request
-    def first():
-        seen.append((g.request_id, g.get("request_id"), "request_id" in g, get_request_id()))
-
-    Dockerflow(app)
-    app.test_client().get("/", headers={"X-Request-ID": "r-1"}).close()
-    assert seen == [("r-1", "r-1", True, "r-1")]
-
-
-def test_g_has_the_requests_one_id_where_none_is_trusted(app):
-    """The one that the response carries, and no other one of its own."""
-    Dockerflow(app, trust_request_id=False)
-    seen = []
-    app.before_request(lambda: seen.append(g.request_id))
-    response = app.test_client().get("/", headers={"X-Request-ID": "r-1"})
-    assert seen == [response.headers["X-Request-ID"]]
-    assert seen != ["r-1"]
-
-
-def test_a_value_the_app_sets_itself_stays(app):
-    """It is the app's; ours is still in the response."""
-    Dockerflow(app)
-
-    @app.before_request
-    def own():
-        g.request_id = "own"
-
-    response = app.test_client().get("/", headers={"X-Request-ID": "r-1"})
-    assert response.text == "own"
-    assert response.headers["X-Request-ID"] == "r-1"
-
-
-def test_no_request_sees_the_id_of_an_earlier_one(app):
-    """Even if an earlier before_request answers, or all requests share an app context."""
-    Dockerflow(app)
-    client = app.test_client()
-    with app.app_context():
-        for number in range(3):
-            response = client.get("/", headers={"X-Request-ID": f"r-{number}"})
-            assert response.text == f"r-{number}"
-
-
-def test_there_is_no_request_id_outside_a_request(app):
-    """An app context alone serves none."""
-    Dockerflow(app)
-    with app.app_context():
-        assert not hasattr(g, "request_id")
-        assert g.get("request_id", "none") == "none"
-        assert "request_id" not in g
-        assert g.get("other") is None
-
-
-def test_a_command_runs_as_ever(app):
-    """The app's command line has nothing to do with requests."""
-    Dockerflow(app)
-
-    @app.cli.command("hello")
-    def hello():
-        print("hello from", current_app.name)
-
-    assert app.test_cli_runner().invoke(args=["hello"]).output == "hello from acme\n"
-
-
-# --- signals
-
-
-def test_the_documented_signals_fire(app):
-    """``connect_via(app)``: with the app as sender, the level and the report, in its context."""
-    dockerflow = Dockerflow(app)
-    seen = []
-
-    @heartbeat_passed.connect_via(app)
-    def passed(sender, level, **extra):
-        seen.append(("passed", sender, level, type(extra["report"]), current_app.name))
-
-    @heartbeat_failed.connect_via(app)
-    def failed(sender, level, **extra):
-        seen.append(("failed", sender, level, type(extra["report"]), current_app.name))
-
-    heartbeat(app)
-    dockerflow.check(lambda: checks.Error("x"), name="a")
-    heartbeat(app)
-    other = make_app()
-    Dockerflow(other)
-    heartbeat(other)
-    assert seen == [
-        ("passed", app, 0, HeartbeatReport, "acme"),
-        ("failed", app, 40, HeartbeatReport, "acme"),
-    ]
-
-
-def test_a_receiver_that_raises_is_logged_and_the_others_are_called(app, listen):
-    """A broken statsd client does not fail the heartbeat."""
-    faults = listen("dockerflow_wsgi")
-    Dockerflow(app)
-    called = []
-
-    @heartbeat_passed.connect_via(app)
-    def broken(_sender, **_extra):
-        raise OSError("statsd is gone")
-
-    @heartbeat_passed.connect_via(app)
-    def fine(_sender, **_extra):
-        called.append(1)
-
-    assert heartbeat(app).status_code == 200
-    assert called == [1]
-    assert "statsd is gone" in faults[0].exc_text
-
-
-def test_heartbeat_failure_is_werkzeugs_error():
-    """For code that catches or raises it."""
-    assert issubclass(HeartbeatFailure, InternalServerError)
-    assert HeartbeatFailure().code == 500
-
-
-# --- built-in checks with Flask's extensions
-
-
-def test_flask_sqlalchemys_binds_are_checked_in_the_apps_context(app, tmp_path):
-    """``db.engine`` works in the check's thread; every bind is asked and named."""
-    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
-    app.config["SQLALCHEMY_BINDS"] = {"users": f"sqlite:///{tmp_path}/no/users"}
-    db = SQLAlchemy(app)
-    Dockerflow(app, db=db)
-    messages = heartbeat(app).json["details"]["check_database_connected"]["messages"]
-    assert list(messages) == ["dockerflow.health.E008"]
-    assert messages["dockerflow.health.E008"].startswith("Bind 'users': ")
-    with app.app_context():
-        assert len(check_database_connected(db)) == 1
-        for engine in db.engines.values():
+    def test_the_arguments_are_the_documented_ones(self, app, version_directory):
+        """The arguments have the documented order and can be positional."""
+        with redis.Redis.from_url("redis://127.0.0.1:1") as client:
+            engine = create_engine("sqlite://")
+            silenced = ["dockerflow.health.E004"]
+            Dockerflow(app, engine, client, None, silenced, str(version_directory))
+            shown = heartbeat(app).json
             engine.dispose()
+        assert shown["checks"] == {"check_database_connected": "ok", "check_redis_connected": "ok"}
+        assert app.test_client().get("/__version__").status_code == 200
+
+    def test_one_extension_serves_several_apps(self):
+        """``init_app`` can be called for several apps, and each app has its own state."""
+        dockerflow = Dockerflow()
+
+        @dockerflow.check
+        def which():
+            return checks.Info(f"{current_app.name}", id="app")
+
+        apps = [Flask("one"), Flask("two")]
+        for app in apps:
+            dockerflow.init_app(app)
+        found = [heartbeat(app).json["details"]["which"]["messages"]["app"] for app in apps]
+        assert found == ["one", "two"]
+        assert dockerflow.get_middleware(apps[0]) is not dockerflow.get_middleware(apps[1])
+
+    def test_each_extension_has_its_own_checks(self):
+        """Checks belong to an extension, not to the process."""
+        one, two = Flask("one"), Flask("two")
+        Dockerflow(one).check(list, name="only_one")
+        Dockerflow(two)
+        assert heartbeat(one).json["checks"] == {"only_one": "ok"}
+        assert heartbeat(two).json["checks"] == {}
+
+    def test_initializing_an_app_twice_is_an_error(self, app):
+        """Otherwise each request would have two summaries."""
+        dockerflow = Dockerflow(app)
+        with pytest.raises(ConfigurationError, match="'acme' has a Dockerflow already"):
+            dockerflow.init_app(app)
+        with pytest.raises(ConfigurationError, match="call init_app"):
+            Dockerflow(app)
+
+    def test_the_extension_on_an_app_with_the_middleware_is_an_error(self, app):
+        """The extension refuses an app whose ``wsgi_app`` has a middleware already."""
+        app.wsgi_app = ProxyFix(DockerflowMiddleware(app.wsgi_app))
+        with pytest.raises(ConfigurationError, match="DockerflowMiddleware already"):
+            Dockerflow(app)
+
+    def test_the_middleware_around_the_extension_is_an_error(self, app):
+        """The middleware refuses an app that the extension has wrapped, and names both."""
+        Dockerflow(app)
+        with pytest.raises(ConfigurationError, match="a Flask around a DockerflowMiddleware"):
+            DockerflowMiddleware(app)
+
+    def test_checks_are_registered_as_documented(self, app):
+        """The decorator, a name and an object work before and after ``init_app``."""
+        dockerflow = Dockerflow(app)
+
+        @dockerflow.check
+        def storage_reachable():
+            return [checks.Warning("slow", id="acme.health.0002")]
+
+        @dockerflow.check(name="acme-storage-check")
+        def storage_reachable_too():
+            return []
+
+        dockerflow.init_check(lambda obj: [checks.Info(obj)], "object", name="about")
+        assert heartbeat(app).json["checks"] == {
+            "storage_reachable": "warning",
+            "acme-storage-check": "ok",
+            "about": "info",
+        }
+        assert heartbeat(app).status_code == 500
+
+    def test_the_version_callback_may_be_set_late(self, app):
+        """A callback serves every app, also if it is set after ``init_app``."""
+        dockerflow = Dockerflow()
+        before = make_app()
+
+        @dockerflow.version_callback
+        def my_version(root):
+            return {"root": root}
+
+        dockerflow.init_app(before)
+        dockerflow.init_app(app)
+        expected = {"root": os.path.dirname(app.root_path)}
+        assert before.test_client().get("/__version__").json == expected
+        dockerflow.version_callback(lambda _root: {"version": "new"})
+        for each in (before, app):
+            assert each.test_client().get("/__version__").json == {"version": "new"}
+
+    def test_version_json_is_found_next_to_the_package(self, version_directory):
+        """The file is searched in the parent of the app's root path, then in the root path."""
+        package = version_directory / "package"
+        package.mkdir()
+        app = Flask("acme", root_path=str(package))
+        Dockerflow(app)
+        assert app.test_client().get("/__version__").json["build"] == "42"
+        (version_directory / "version.json").rename(package / "version.json")
+        assert app.test_client().get("/__version__").json["build"] == "42"
+
+    def test_signals_of_other_apps_are_ignored(self, app, summaries):
+        """An exception in an app without the extension does not reach the extension."""
+        Dockerflow(make_app())
+        assert app.test_client().get("/raises").status_code == 500
+        assert len(summaries) == 0
+
+    def test_an_object_that_is_not_an_app_is_a_type_error(self):
+        """The error names the type of the argument."""
+        with pytest.raises(TypeError, match="app must be a Flask app, not a str"):
+            Dockerflow("acme")
+
+    def test_an_unknown_keyword_is_a_type_error(self, app):
+        """The error suggests the nearest setting."""
+        with pytest.raises(TypeError, match="did you mean 'check_timeout'"):
+            Dockerflow(app, chek_timeout=3)
 
 
-@pytest.mark.filterwarnings("ignore:.*path_separator:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:'get_engine' is deprecated")  # Flask-Migrate's own env.py
-def test_flask_migrates_migrations_are_checked(app, tmp_path, monkeypatch):
-    """With a real migrations folder: unknown revision, then up to date."""
-    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'db'}"
-    db = SQLAlchemy(app)
-    migrate = Migrate(app, db, directory=str(tmp_path / "migrations"))
-    with app.app_context():
-        init()
-    script = 'revision = "aaaa"\ndown_revision = None\ndef upgrade(): pass\n'
-    (tmp_path / "migrations" / "versions" / "aaaa.py").write_text(script)
-    Dockerflow(app, db=db, migrate=migrate)
-    found = heartbeat(app).json["details"]["check_migrations_applied"]["messages"]
-    assert found["dockerflow.health.W001"].startswith("Unapplied migrations found: aaaa (")
-    monkeypatch.setattr("logging.config.fileConfig", print)  # it disables all other loggers
-    with app.app_context():
-        upgrade()
-    assert heartbeat(app).json["checks"]["check_migrations_applied"] == "ok"
-    with app.app_context():
-        db.engine.dispose()
-    with app.app_context():
-        stamp(revision="aaaa")
-        db.engine.dispose()
+class TestRequestId:
+    """``flask.g.request_id`` is the ID of the request."""
+
+    def test_g_has_the_request_id_in_every_before_request(self):
+        """A function that was registered before the extension has it too."""
+        app = Flask("acme")
+        seen = []
+
+        @app.before_request
+        def first():
+            seen.append((g.request_id, g.get("request_id"), "request_id" in g, get_request_id()))
+
+        Dockerflow(app)
+        app.test_client().get("/", headers={"X-Request-ID": "r-1"}).close()
+        assert seen == [("r-1", "r-1", True, "r-1")]
+
+    def test_g_has_the_id_of_the_response(self, app):
+        """Without trust in incoming IDs, ``g`` and the response have the same new ID."""
+        Dockerflow(app, trust_request_id=False)
+        seen = []
+        app.before_request(lambda: seen.append(g.request_id))
+        response = app.test_client().get("/", headers={"X-Request-ID": "r-1"})
+        assert seen == [response.headers["X-Request-ID"]]
+        assert seen != ["r-1"]
+
+    def test_a_value_that_the_app_sets_stays(self, app):
+        """The app's value stays in ``g``; the response has the request's ID."""
+        Dockerflow(app)
+
+        @app.before_request
+        def own():
+            g.request_id = "own"
+
+        response = app.test_client().get("/", headers={"X-Request-ID": "r-1"})
+        assert response.text == "own"
+        assert response.headers["X-Request-ID"] == "r-1"
+
+    def test_no_request_sees_the_id_of_an_earlier_one(self, app):
+        """Requests that share an app context, as in tests, have different IDs."""
+        Dockerflow(app)
+        client = app.test_client()
+        with app.app_context():
+            for number in range(3):
+                response = client.get("/", headers={"X-Request-ID": f"r-{number}"})
+                assert response.text == f"r-{number}"
+
+    def test_there_is_no_request_id_outside_a_request(self, app):
+        """An app context without a request has no ID."""
+        Dockerflow(app)
+        with app.app_context():
+            assert not hasattr(g, "request_id")
+            assert g.get("request_id", "none") == "none"
+            assert "request_id" not in g
+            assert g.get("other") is None
+
+    def test_commands_run(self, app):
+        """The app's command line works without a request."""
+        Dockerflow(app)
+
+        @app.cli.command("hello")
+        def hello():
+            print("hello from", current_app.name)
+
+        assert app.test_cli_runner().invoke(args=["hello"]).output == "hello from acme\n"
 
 
-# --- the user
+class TestSignals:
+    """Each run of the checks sends ``heartbeat_passed`` or ``heartbeat_failed``."""
+
+    def test_the_documented_signals_fire(self, app):
+        """Receivers get the app as sender, the level and the report, in the app's context."""
+        dockerflow = Dockerflow(app)
+        seen = []
+
+        @heartbeat_passed.connect_via(app)
+        def passed(sender, level, **extra):
+            seen.append(("passed", sender, level, type(extra["report"]), current_app.name))
+
+        @heartbeat_failed.connect_via(app)
+        def failed(sender, level, **extra):
+            seen.append(("failed", sender, level, type(extra["report"]), current_app.name))
+
+        heartbeat(app)
+        dockerflow.check(lambda: checks.Error("x"), name="a")
+        heartbeat(app)
+        other = make_app()
+        Dockerflow(other)
+        heartbeat(other)
+        assert seen == [
+            ("passed", app, 0, HeartbeatReport, "acme"),
+            ("failed", app, 40, HeartbeatReport, "acme"),
+        ]
+
+    def test_a_receiver_that_raises_is_logged_and_the_others_are_called(self, app, listen):
+        """An exception in a receiver does not fail the heartbeat."""
+        faults = listen("dockerflow_wsgi")
+        Dockerflow(app)
+        called = []
+
+        @heartbeat_passed.connect_via(app)
+        def broken(_sender, **_extra):
+            raise OSError("statsd is gone")
+
+        @heartbeat_passed.connect_via(app)
+        def fine(_sender, **_extra):
+            called.append(1)
+
+        assert heartbeat(app).status_code == 200
+        assert called == [1]
+        assert "statsd is gone" in faults[0].exc_text
+
+    def test_heartbeat_failure_is_an_internal_server_error(self):
+        """`HeartbeatFailure` is a Werkzeug ``InternalServerError``."""
+        assert issubclass(HeartbeatFailure, InternalServerError)
+        assert HeartbeatFailure().code == 500
+
+
+class TestBuiltInChecks:
+    """The built-in checks work with Flask's extensions."""
+
+    def test_flask_sqlalchemys_binds_are_checked_in_the_apps_context(self, app, tmp_path):
+        """``db.engine`` works in the check's thread, and every bind is checked and named."""
+        app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+        app.config["SQLALCHEMY_BINDS"] = {"users": f"sqlite:///{tmp_path}/no/users"}
+        db = SQLAlchemy(app)
+        Dockerflow(app, db=db)
+        messages = heartbeat(app).json["details"]["check_database_connected"]["messages"]
+        assert list(messages) == ["dockerflow.health.E008"]
+        assert messages["dockerflow.health.E008"].startswith("Bind 'users': ")
+        with app.app_context():
+            assert len(check_database_connected(db)) == 1
+            for engine in db.engines.values():
+                engine.dispose()
+
+    @pytest.mark.filterwarnings("ignore:.*path_separator:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:'get_engine' is deprecated")  # Flask-Migrate's own env.py
+    def test_flask_migrates_migrations_are_checked(self, app, tmp_path, monkeypatch):
+        """The check reports an unknown revision, and nothing when the database is up to date."""
+        app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'db'}"
+        db = SQLAlchemy(app)
+        migrate = Migrate(app, db, directory=str(tmp_path / "migrations"))
+        with app.app_context():
+            init()
+        script = 'revision = "aaaa"\ndown_revision = None\ndef upgrade(): pass\n'
+        (tmp_path / "migrations" / "versions" / "aaaa.py").write_text(script)
+        Dockerflow(app, db=db, migrate=migrate)
+        found = heartbeat(app).json["details"]["check_migrations_applied"]["messages"]
+        assert found["dockerflow.health.W001"].startswith("Unapplied migrations found: aaaa (")
+        monkeypatch.setattr("logging.config.fileConfig", print)  # it disables all other loggers
+        with app.app_context():
+            upgrade()
+        assert heartbeat(app).json["checks"]["check_migrations_applied"] == "ok"
+        with app.app_context():
+            db.engine.dispose()
+        with app.app_context():
+            stamp(revision="aaaa")
+            db.engine.dispose()
+
+    def test_a_teardown_that_raises_does_not_change_a_checks_result(self, app, listen):
+        """The exception is logged."""
+        faults = listen("dockerflow_wsgi")
+        app.teardown_appcontext(lambda _error: g.never_set.close())
+        Dockerflow(app).check(list, name="fine")
+        assert heartbeat(app).json["checks"] == {"fine": "ok"}
+        assert "never_set" in faults[0].exc_text
+
+    @pytest.mark.filterwarnings("ignore:.*path_separator:DeprecationWarning")
+    def test_flask_migrates_database_is_the_default(self, app, tmp_path):
+        """Without ``db``, the check asks the database of the ``Migrate`` object."""
+        app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'db'}"
+        db = SQLAlchemy(app)
+        migrate = Migrate(app, db, directory=str(tmp_path / "migrations"))
+        with app.app_context():
+            init()
+            assert checks.check_migrations_applied(migrate) == []
+            with db.engine.begin() as connection:
+                connection.execute(db.text("CREATE TABLE alembic_version (version_num text)"))
+                connection.execute(db.text("INSERT INTO alembic_version VALUES ('ffff')"))
+            (message,) = checks.check_migrations_applied(migrate)
+            db.engine.dispose()
+        assert message.id == "dockerflow.health.I002"
 
 
 class User(UserMixin):
@@ -387,197 +410,313 @@ def login_app(app):
     return app
 
 
-def test_the_uid_is_flask_logins_loaded_user(login_app, summaries):
-    """Once the app has asked for its user; none is loaded for the log, and none for a probe."""
-    Dockerflow(login_app)
-    client = login_app.test_client()
-    for path in ("/me", "/login", "/other", "/__heartbeat__", "/me"):
-        client.get(path)
-    shown = [(record.path, record.uid) for record in summaries]
-    assert shown == [
-        ("/me", ""), ("/login", "7"), ("/other", ""), ("/__heartbeat__", ""), ("/me", "7"),
-    ]  # fmt: skip
-    assert login_app.loads == ["7"]
+class TestUser:
+    """The summary's ``uid`` is the user that the app has loaded."""
+
+    def test_the_uid_is_flask_logins_loaded_user(self, login_app, summaries):
+        """The user is not loaded for the summary, nor for the endpoints."""
+        Dockerflow(login_app)
+        client = login_app.test_client()
+        for path in ("/me", "/login", "/other", "/__heartbeat__", "/me"):
+            client.get(path)
+        shown = [(record.path, record.uid) for record in summaries]
+        assert shown == [
+            ("/me", ""), ("/login", "7"), ("/other", ""), ("/__heartbeat__", ""), ("/me", "7"),
+        ]  # fmt: skip
+        assert login_app.loads == ["7"]
+
+    def test_a_deleted_user_has_no_uid(self, login_app, summaries):
+        """If the session's user does not exist, the ``uid`` is empty."""
+        Dockerflow(login_app)
+        client = login_app.test_client()
+        client.get("/login")
+        login_app.login_manager.user_loader(lambda _id: None)
+        assert client.get("/me").text == "nobody"
+        assert [record.uid for record in summaries] == ["7", ""]
+
+    def test_a_user_loader_that_raises_leaves_the_uid_empty(self, login_app, summaries):
+        """The app's own error handling sees the exception."""
+        Dockerflow(login_app)
+        client = login_app.test_client()
+        client.get("/login")
+        login_app.login_manager.user_loader(lambda _id: 1 / 0)
+        assert client.get("/me").status_code == 500
+        assert client.get("/other").status_code == 200
+        assert [record.uid for record in summaries] == ["7", "", ""]
+
+    def test_a_user_that_raises_leaves_the_uid_empty(self, login_app, summaries, listen):
+        """A user whose database session is closed does not break the summary."""
+        faults = listen("dockerflow_wsgi")
+
+        class Detached(User):
+            def get_id(self):
+                raise LookupError("detached")
+
+        login_app.login_manager.request_loader(lambda _request: Detached())
+        login_app.add_url_rule("/asks", view_func=lambda: str(current_user.is_active))
+        Dockerflow(login_app)
+        assert login_app.test_client().get("/asks").text == "True"
+        assert summaries[0].uid == ""
+        assert "detached" in faults[0].exc_text
+
+    def test_the_uid_is_the_request_loaders_user(self, login_app, summaries):
+        """A user from the request loader counts, also with a session of a deleted user."""
+        login_app.add_url_rule("/who", view_func=lambda: str(current_user.id))
+        Dockerflow(login_app)
+        client = login_app.test_client()
+        client.get("/login")
+        other = User()
+        other.id = 8
+        login_app.login_manager.user_loader(lambda _id: None)
+        login_app.login_manager.request_loader(lambda _request: other)
+        assert client.get("/who").text == "8"
+        assert [record.uid for record in summaries] == ["7", "8"]
+
+    def test_a_copied_context_keeps_the_uid(self, login_app, summaries):
+        """``copy_current_request_context`` ends a context whose ``g`` is empty."""
+
+        @login_app.route("/threaded")
+        def threaded():
+            assert current_user.is_authenticated
+            thread = threading.Thread(target=copy_current_request_context(lambda: None))
+            thread.start()
+            thread.join()
+            return ""
+
+        Dockerflow(login_app)
+        client = login_app.test_client()
+        client.get("/login")
+        client.get("/threaded")
+        assert summaries[1].uid == "7"
+
+    def test_a_copied_context_does_not_make_the_summary(self, app, summaries):
+        """``summary_extra()`` is called in the context of the request itself."""
+
+        class Own(Dockerflow):
+            def user_id(self):
+                return g.get("user", "nobody")
+
+        @app.route("/threaded")
+        def threaded():
+            g.user = "ada"
+            thread = threading.Thread(target=copy_current_request_context(lambda: None))
+            thread.start()
+            thread.join()
+            return ""
+
+        Own(app)
+        app.test_client().get("/threaded")
+        assert summaries[0].uid == "ada"
+
+    def test_a_user_of_a_copied_context_is_ignored(self, login_app, summaries):
+        """A job that logs in another user does not change the request's ``uid``."""
+        other = User()
+        other.id = 8
+
+        @login_app.route("/threaded")
+        def threaded():
+            assert current_user.get_id() == "7"
+            job = copy_current_request_context(lambda: setattr(g, "_login_user", other))
+            thread = threading.Thread(target=job)
+            thread.start()
+            thread.join()
+            return ""
+
+        login_app.login_manager.request_loader(lambda _request: User())
+        Dockerflow(login_app)
+        login_app.test_client().get("/threaded")
+        assert summaries[0].uid == "7"
 
 
-def test_a_user_that_is_no_more_has_no_uid(login_app, summaries):
-    """The session still has the ID; Flask-Login has found nobody under it."""
-    Dockerflow(login_app)
-    client = login_app.test_client()
-    client.get("/login")
-    login_app.login_manager.user_loader(lambda _id: None)
-    assert client.get("/me").text == "nobody"
-    assert [record.uid for record in summaries] == ["7", ""]
+class TestSummaryExtra:
+    """``summary_extra()`` and ``user_id()`` can be overridden."""
+
+    @pytest.mark.parametrize("name", ["user_id", "summary_extra"])
+    @pytest.mark.parametrize("owner", [Dockerflow, None])
+    def test_a_replaced_method_is_called(self, app, summaries, monkeypatch, owner, name):
+        """`unittest.mock.patch.object` works on the class and on the object."""
+        extension = Dockerflow(app)
+        client = app.test_client()
+        client.get("/")
+        said = "ada" if name == "user_id" else {"uid": "ada"}
+        monkeypatch.setattr(owner or extension, name, lambda *_self: said)
+        client.get("/")
+        assert [record.uid for record in summaries] == ["", "ada"]
+
+    def test_summary_extra_sees_what_teardown_functions_leave_in_g(self, app, summaries):
+        """It is called after the teardown functions that were registered after the extension."""
+
+        class Own(Dockerflow):
+            def summary_extra(self):
+                return {"late": g.get("late")}
+
+        Own(app)
+        app.teardown_request(lambda _error: setattr(g, "late", 2))
+        app.test_client().get("/")
+        assert summaries[0].late == 2
+
+    def test_any_class_can_be_the_type_of_g(self, app, summaries, listen):
+        """``Flask.app_ctx_globals_class`` may be a class without methods."""
+        faults = listen("dockerflow_wsgi")
+        app.app_ctx_globals_class = type("Own", (), {})
+        Dockerflow(app)
+        assert app.test_client().get("/").status_code == 200
+        assert (summaries[0].levelname, summaries[0].uid, len(faults)) == ("INFO", "", 0)
+
+    def test_summary_extra_and_user_id_can_be_overridden(self, app, summaries):
+        """A subclass can use the request, and overrides the app's items."""
+
+        class Own(Dockerflow):
+            def user_id(self):
+                return request.headers["X-User"]
+
+            def summary_extra(self):
+                return {**super().summary_extra(), "endpoint": request.endpoint, "n": 1}
+
+        @app.after_request
+        def own(response):
+            request.environ["dockerflow.summary"]["n"] = 2
+            return response
+
+        Own(app)
+        app.test_client().get("/", headers={"X-User": "ada"})
+        assert (summaries[0].uid, summaries[0].endpoint, summaries[0].n) == ("ada", "index", 1)
 
 
-def test_a_user_loader_that_raises_hurts_nothing_of_ours(login_app, summaries):
-    """The app's error is the app's; the uid is empty."""
-    Dockerflow(login_app)
-    client = login_app.test_client()
-    client.get("/login")
-    login_app.login_manager.user_loader(lambda _id: 1 / 0)
-    assert client.get("/me").status_code == 500
-    assert client.get("/other").status_code == 200
-    assert [record.uid for record in summaries] == ["7", "", ""]
+class TestExceptions:
+    """A request that failed has an ERROR summary."""
 
+    def test_an_error_page_may_push_another_context(self, app, summaries):
+        """A second context with the request's environ does not hide the failure."""
 
-def test_a_user_that_raises_hurts_nothing(login_app, summaries, listen):
-    """Such as one whose database session is gone."""
-    faults = listen("dockerflow_wsgi")
+        @app.errorhandler(500)
+        def page(_error):
+            with app.request_context(request.environ):
+                return "sorry", 500
 
-    class Detached(User):
-        def get_id(self):
-            raise LookupError("detached")
+        Dockerflow(app)
+        assert app.test_client().get("/raises").text == "sorry"
+        assert (summaries[0].levelname, summaries[0].errno) == ("ERROR", 500)
 
-    login_app.login_manager.request_loader(lambda _request: Detached())
-    login_app.add_url_rule("/asks", view_func=lambda: str(current_user.is_active))
-    Dockerflow(login_app)
-    assert login_app.test_client().get("/asks").text == "True"
-    assert summaries[0].uid == ""
-    assert "detached" in faults[0].exc_text
+    def test_an_exception_that_flask_handles_is_an_error_summary(self, app, summaries):
+        """The client gets Flask's 500 page, and the summary has the exception's text."""
+        response, summary = summary_of(app, summaries)
+        assert response.status_code == 500
+        assert (summary.levelno, summary.errno, summary.code) == (logging.ERROR, 500, 500)
+        assert summary.getMessage() == "broken view"
 
+    def test_an_exception_with_an_errorhandler_is_not_an_error(self, app, summaries):
+        """Flask does not count it as an error, and the summary has level INFO."""
+        app.register_error_handler(ValueError, lambda error: (f"sorry, {error}", 422))
+        response, summary = summary_of(app, summaries)
+        assert response.text == "sorry, broken view"
+        assert (summary.levelno, summary.errno, summary.code) == (logging.INFO, 0, 422)
 
-def test_the_uid_is_the_request_loaders_user(login_app, summaries):
-    """Though a session of somebody who is no more came along."""
-    login_app.add_url_rule("/who", view_func=lambda: str(current_user.id))
-    Dockerflow(login_app)
-    client = login_app.test_client()
-    client.get("/login")
-    other = User()
-    other.id = 8
-    login_app.login_manager.user_loader(lambda _id: None)
-    login_app.login_manager.request_loader(lambda _request: other)
-    assert client.get("/who").text == "8"
-    assert [record.uid for record in summaries] == ["7", "8"]
+    def test_an_exception_with_an_error_page_for_500_is_an_error_summary(self, app, summaries):
+        """A handler for 500 does not hide the failure."""
+        app.register_error_handler(500, lambda _error: ("our own page", 503))
+        response, summary = summary_of(app, summaries)
+        assert (response.text, response.status_code) == ("our own page", 503)
+        assert (summary.levelno, summary.errno, summary.code) == (logging.ERROR, 500, 503)
 
+    def test_a_propagated_exception_is_one_error_summary(self, app, summaries):
+        """With ``PROPAGATE_EXCEPTIONS`` the server gets the exception."""
+        app.config["PROPAGATE_EXCEPTIONS"] = True
+        Dockerflow(app)
+        with pytest.raises(ValueError, match="broken view"):
+            app.test_client().get("/raises")
+        assert [(record.levelno, record.getMessage()) for record in summaries] == [
+            (40, "broken view")
+        ]
 
-def test_a_copied_context_does_not_spoil_the_uid(login_app, summaries):
-    """Flask's pattern for threads ends a context of its own, with an empty ``g``."""
+    def test_an_exception_in_a_before_request_is_an_error_summary(self, app, summaries):
+        """An exception before the view counts."""
+        app.before_request(lambda: 1 / 0)
+        _response, summary = summary_of(app, summaries, "/")
+        assert (summary.levelno, summary.getMessage()) == (40, "division by zero")
 
-    @login_app.route("/threaded")
-    def threaded():
-        assert current_user.is_authenticated
-        thread = threading.Thread(target=copy_current_request_context(lambda: None))
-        thread.start()
-        thread.join()
-        return ""
+    def test_a_successful_second_try_is_not_an_error(self, app, summaries):
+        """A layer between the middleware and Flask may call the app again."""
+        tries = []
 
-    Dockerflow(login_app)
-    client = login_app.test_client()
-    client.get("/login")
-    client.get("/threaded")
-    assert summaries[1].uid == "7"
+        def fail_once():
+            tries.append(1)
+            if len(tries) == 1:
+                raise ConnectionError
 
+        app.before_request(fail_once)
+        inner = app.wsgi_app
 
-def test_a_copied_context_does_not_speak_for_its_request(app, summaries):
-    """What a subclass says is asked of the request itself, whose ``g`` the app has filled."""
+        def trying_twice(environ, start_response):
+            list(inner(environ, lambda *_: None))
+            return inner(environ, start_response)
 
-    class Own(Dockerflow):
-        def user_id(self):
-            return g.get("user", "nobody")
+        app.wsgi_app = trying_twice
+        Dockerflow(app)
+        assert app.test_client().get("/").status_code == 200
+        assert [(record.levelno, record.code) for record in summaries] == [(20, 200)]
 
-    @app.route("/threaded")
-    def threaded():
-        g.user = "ada"
-        thread = threading.Thread(target=copy_current_request_context(lambda: None))
-        thread.start()
-        thread.join()
-        return ""
+    def test_an_exception_in_a_teardown_is_an_error_summary(self, app, summaries):
+        """Flask does not catch it, and the server gets it."""
+        Dockerflow(app)
 
-    Own(app)
-    app.test_client().get("/threaded")
-    assert summaries[0].uid == "ada"
+        @app.teardown_request
+        def teardown(_error):
+            raise LookupError("late")
 
+        with pytest.raises(LookupError):
+            app.test_client().get("/")
+        assert [(record.levelno, record.getMessage()) for record in summaries] == [
+            (40, "'late'"[1:-1])
+        ]
 
-def test_a_user_of_a_copied_context_is_not_the_requests(login_app, summaries):
-    """A job may act for somebody else, and end before the request does."""
-    other = User()
-    other.id = 8
+    def test_an_exception_in_a_streamed_body_is_an_error_summary(self, app, summaries):
+        """The status that was sent before stays in the summary."""
 
-    @login_app.route("/threaded")
-    def threaded():
-        assert current_user.get_id() == "7"
-        job = copy_current_request_context(lambda: setattr(g, "_login_user", other))
-        thread = threading.Thread(target=job)
-        thread.start()
-        thread.join()
-        return ""
+        @app.route("/stream")
+        def stream():
+            def chunks():
+                yield g.request_id
+                raise OSError("disk gone")
 
-    login_app.login_manager.request_loader(lambda _request: User())
-    Dockerflow(login_app)
-    login_app.test_client().get("/threaded")
-    assert summaries[0].uid == "7"
+            return Response(stream_with_context(chunks()))
 
+        Dockerflow(app)
+        with pytest.raises(OSError, match="disk gone"):
+            app.test_client().get("/stream").get_data()
+        (summary,) = summaries
+        assert (summary.levelno, summary.code, summary.getMessage()) == (40, 200, "disk gone")
 
-@pytest.mark.parametrize("name", ["user_id", "summary_extra"])
-@pytest.mark.parametrize("owner", [Dockerflow, None])
-def test_a_method_that_was_replaced_is_asked(app, summaries, monkeypatch, owner, name):
-    """As a test's `unittest.mock.patch.object` does, at any time, on the class or the object."""
-    extension = Dockerflow(app)
-    client = app.test_client()
-    client.get("/")
-    said = "ada" if name == "user_id" else {"uid": "ada"}
-    monkeypatch.setattr(owner or extension, name, lambda *_self: said)
-    client.get("/")
-    assert [record.uid for record in summaries] == ["", "ada"]
+    def test_aborts_are_not_errors(self, app, summaries):
+        """A deliberate 404 or 503 has a summary of level INFO."""
+        app.add_url_rule("/busy", view_func=lambda: abort(503))
+        _response, summary = summary_of(app, summaries, "/busy")
+        assert (summary.levelno, summary.errno) == (logging.INFO, 503)
 
+    def test_exceptions_outside_a_request_are_ignored(self, app, summaries, listen):
+        """``got_request_exception`` for a 404 is not a failure of a request either."""
 
-def test_summary_extra_sees_what_teardown_functions_leave_in_g(app, summaries):
-    """It is called after the teardown functions that were registered after the extension."""
+        @app.route("/missing")
+        def missing():
+            got_request_exception.send(app, exception=NotFound())
+            return abort(404)
 
-    class Own(Dockerflow):
-        def summary_extra(self):
-            return {"late": g.get("late")}
+        Dockerflow(app)
+        with app.app_context():
+            got_request_exception.send(app, exception=ValueError("job failed"))
+        app.test_client().get("/missing")
+        assert [(record.levelno, record.errno) for record in summaries] == [(logging.INFO, 0)]
 
-    Own(app)
-    app.teardown_request(lambda _error: setattr(g, "late", 2))
-    app.test_client().get("/")
-    assert summaries[0].late == 2
+    def test_other_receivers_of_exceptions_are_called(self, app, summaries):
+        """Sentry's integration listens to the same signal."""
+        seen = []
 
+        def other(_sender, exception, **_extra):
+            seen.append(exception)
 
-def test_globals_of_the_apps_own_kind_hurt_nothing(app, summaries, listen):
-    """`flask.Flask.app_ctx_globals_class` may be any class."""
-    faults = listen("dockerflow_wsgi")
-    app.app_ctx_globals_class = type("Own", (), {})
-    Dockerflow(app)
-    assert app.test_client().get("/").status_code == 200
-    assert (summaries[0].levelname, summaries[0].uid, len(faults)) == ("INFO", "", 0)
-
-
-def test_a_page_for_an_error_may_push_a_context_of_its_own(app, summaries):
-    """With the request's environ: the request has failed all the same."""
-
-    @app.errorhandler(500)
-    def page(_error):
-        with app.request_context(request.environ):
-            return "sorry", 500
-
-    Dockerflow(app)
-    assert app.test_client().get("/raises").text == "sorry"
-    assert (summaries[0].levelname, summaries[0].errno) == ("ERROR", 500)
-
-
-def test_summary_extra_and_user_id_can_be_overridden(app, summaries):
-    """A subclass uses the request, and has the last word over the app's own items."""
-
-    class Own(Dockerflow):
-        def user_id(self):
-            return request.headers["X-User"]
-
-        def summary_extra(self):
-            return {**super().summary_extra(), "endpoint": request.endpoint, "n": 1}
-
-    @app.after_request
-    def own(response):
-        request.environ["dockerflow.summary"]["n"] = 2
-        return response
-
-    Own(app)
-    app.test_client().get("/", headers={"X-User": "ada"})
-    assert (summaries[0].uid, summaries[0].endpoint, summaries[0].n) == ("ada", "index", 1)
-
-
-# --- exceptions
+        got_request_exception.connect(other, app)
+        summary_of(app, summaries)
+        assert [str(error) for error in seen] == ["broken view"]
 
 
 def summary_of(app, summaries, path="/raises", **config):
@@ -589,347 +728,168 @@ def summary_of(app, summaries, path="/raises", **config):
     return response, summaries[0]
 
 
-def test_an_exception_that_flask_handles_is_an_error_summary(app, summaries):
-    """The page is Flask's 500; the summary says what was raised."""
-    response, summary = summary_of(app, summaries)
-    assert response.status_code == 500
-    assert (summary.levelno, summary.errno, summary.code) == (logging.ERROR, 500, 500)
-    assert summary.getMessage() == "broken view"
+class TestServing:
+    """Flask's own features work as without the extension."""
 
+    def test_a_stream_sees_its_request_in_every_chunk(self, app, summaries):
+        """``stream_with_context`` keeps the request's ID until the end of the body."""
 
-def test_an_exception_with_an_errorhandler_is_the_apps_answer(app, summaries):
-    """Flask does not count it as an error, and neither do we."""
-    app.register_error_handler(ValueError, lambda error: (f"sorry, {error}", 422))
-    response, summary = summary_of(app, summaries)
-    assert response.text == "sorry, broken view"
-    assert (summary.levelno, summary.errno, summary.code) == (logging.INFO, 0, 422)
+        @app.route("/stream")
+        def stream():
+            return Response(stream_with_context(f"{g.request_id} " for _ in range(3)))
 
-
-def test_an_exception_with_an_error_page_for_500_is_an_error_summary(app, summaries):
-    """The page is the app's own, the failure remains one."""
-    app.register_error_handler(500, lambda _error: ("our own page", 503))
-    response, summary = summary_of(app, summaries)
-    assert (response.text, response.status_code) == ("our own page", 503)
-    assert (summary.levelno, summary.errno, summary.code) == (logging.ERROR, 500, 503)
-
-
-def test_a_propagated_exception_is_one_error_summary(app, summaries):
-    """PROPAGATE_EXCEPTIONS hands it to the server."""
-    app.config["PROPAGATE_EXCEPTIONS"] = True
-    Dockerflow(app)
-    with pytest.raises(ValueError, match="broken view"):
-        app.test_client().get("/raises")
-    assert [(record.levelno, record.getMessage()) for record in summaries] == [(40, "broken view")]
-
-
-def test_an_exception_in_a_before_request_is_an_error_summary(app, summaries):
-    """Before any view."""
-    app.before_request(lambda: 1 / 0)
-    _response, summary = summary_of(app, summaries, "/")
-    assert (summary.levelno, summary.getMessage()) == (40, "division by zero")
-
-
-def test_an_exception_that_a_second_try_makes_good_is_no_error(app, summaries):
-    """As of a wrapper that calls the app again after a lost connection."""
-    tries = []
-
-    def fail_once():
-        tries.append(1)
-        if len(tries) == 1:
-            raise ConnectionError
-
-    app.before_request(fail_once)
-    inner = app.wsgi_app
-
-    def trying_twice(environ, start_response):
-        list(inner(environ, lambda *_: None))
-        return inner(environ, start_response)
-
-    app.wsgi_app = trying_twice
-    Dockerflow(app)
-    assert app.test_client().get("/").status_code == 200
-    assert [(record.levelno, record.code) for record in summaries] == [(20, 200)]
-
-
-def test_an_exception_in_a_teardown_is_an_error_summary(app, summaries):
-    """Flask does not catch it; the server gets it."""
-    Dockerflow(app)
-
-    @app.teardown_request
-    def teardown(_error):
-        raise LookupError("late")
-
-    with pytest.raises(LookupError):
-        app.test_client().get("/")
-    assert [(record.levelno, record.getMessage()) for record in summaries] == [(40, "'late'"[1:-1])]
-
-
-def test_an_exception_in_a_streamed_body_is_an_error_summary(app, summaries):
-    """The status was out already."""
-
-    @app.route("/stream")
-    def stream():
-        def chunks():
-            yield g.request_id
-            raise OSError("disk gone")
-
-        return Response(stream_with_context(chunks()))
-
-    Dockerflow(app)
-    with pytest.raises(OSError, match="disk gone"):
-        app.test_client().get("/stream").get_data()
-    (summary,) = summaries
-    assert (summary.levelno, summary.code, summary.getMessage()) == (40, 200, "disk gone")
-
-
-def test_aborts_are_plain_answers(app, summaries):
-    """A 404 or a 503 on purpose raises no alarm."""
-    app.add_url_rule("/busy", view_func=lambda: abort(503))
-    _response, summary = summary_of(app, summaries, "/busy")
-    assert (summary.levelno, summary.errno) == (logging.INFO, 503)
-
-
-def test_the_signal_of_an_exception_may_come_from_anywhere(app, summaries, listen):
-    """Outside of a request, and for a 404: neither is a failure of a request."""
-
-    @app.route("/missing")
-    def missing():
-        got_request_exception.send(app, exception=NotFound())
-        return abort(404)
-
-    Dockerflow(app)
-    with app.app_context():
-        got_request_exception.send(app, exception=ValueError("job failed"))
-    app.test_client().get("/missing")
-    assert [(record.levelno, record.errno) for record in summaries] == [(logging.INFO, 0)]
-
-
-def test_an_app_without_the_extension_is_left_alone(app, summaries):
-    """Its signals are its own."""
-    Dockerflow(make_app())
-    assert app.test_client().get("/raises").status_code == 500
-    assert len(summaries) == 0
-
-
-def test_a_teardown_that_raises_is_no_finding_of_a_check(app, listen):
-    """It is logged; the check's own result stands."""
-    faults = listen("dockerflow_wsgi")
-    app.teardown_appcontext(lambda _error: g.never_set.close())
-    Dockerflow(app).check(list, name="fine")
-    assert heartbeat(app).json["checks"] == {"fine": "ok"}
-    assert "never_set" in faults[0].exc_text
-
-
-def test_what_is_no_app_is_refused():
-    """The text says what was given."""
-    with pytest.raises(TypeError, match="app must be a Flask app, not a str"):
-        Dockerflow("acme")
-
-
-def test_another_extension_that_hooks_exceptions_gets_them_too(app, summaries):
-    """Sentry's integration, for one, listens to the same signal."""
-    seen = []
-
-    def other(_sender, exception, **_extra):
-        seen.append(exception)
-
-    got_request_exception.connect(other, app)
-    summary_of(app, summaries)
-    assert [str(error) for error in seen] == ["broken view"]
-
-
-# --- streams, async views, mounts, proxies
-
-
-def test_a_stream_sees_its_request_in_every_chunk(app, summaries):
-    """With ``stream_with_context``; the context ends with the body."""
-
-    @app.route("/stream")
-    def stream():
-        return Response(stream_with_context(f"{g.request_id} " for _ in range(3)))
-
-    Dockerflow(app)
-    response = app.test_client().get("/stream", headers={"X-Request-ID": "r-1"})
-    assert response.text == "r-1 r-1 r-1 "
-    response.close()
-    assert [record.rid for record in summaries] == ["r-1"]
-
-
-def test_async_views_work(app, summaries):
-    """In the thread in which Flask runs them the request's ID is the same."""
-
-    @app.route("/async")
-    async def view():
-        return f"{g.request_id} {get_request_id()}"
-
-    Dockerflow(app)
-    assert app.test_client().get("/async", headers={"X-Request-ID": "r-1"}).text == "r-1 r-1"
-    assert len(summaries) == 1
-
-
-def test_trusted_hosts_do_not_hinder_a_prober(app):
-    """Probers come by address; the endpoints are answered before the app looks at the host."""
-    app.config["TRUSTED_HOSTS"] = ["acme.test"]
-    Dockerflow(app)
-    client = app.test_client()
-    headers = {"Host": "10.0.0.1"}
-    assert client.get("/__lbheartbeat__", headers=headers).status_code == 200
-    assert client.get("/__heartbeat__", headers=headers).status_code == 200
-
-
-def test_an_app_below_a_prefix_answers_there(app, summaries):
-    """Mounted by a dispatcher, with APPLICATION_ROOT set to the same."""
-    app.config["APPLICATION_ROOT"] = "/acme"
-    Dockerflow(app)
-    client = Client(DispatcherMiddleware(Flask("front"), {"/acme": app}))
-    assert client.get("/acme/__heartbeat__", buffered=True).json["status"] == "ok"
-    assert client.get("/__heartbeat__").status_code == 404
-    assert len(client.get("/acme/", buffered=True).text) == 36
-    assert [record.path for record in summaries] == ["/__heartbeat__", "/"]
-
-
-@pytest.mark.parametrize("order", ["inside", "outside"])
-def test_proxy_fix_works_on_both_sides(app, summaries, order):
-    """The app sees the client's host and scheme either way."""
-    app.add_url_rule("/url", view_func=lambda: request.url)
-    if order == "inside":
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)
-    Dockerflow(app)
-    if order == "outside":
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)
-    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "acme.test"}
-    assert app.test_client().get("/url", headers=headers).text == "https://acme.test/url"
-    assert heartbeat(app).status_code == 200
-    assert [record.path for record in summaries] == ["/url", "/__heartbeat__"]
-
-
-def test_headers_of_an_after_request_stay(app):
-    """Its own X-Request-ID too."""
-
-    @app.after_request
-    def add(response):
-        response.headers["X-Request-ID"] = "own"
-        return response
-
-    Dockerflow(app)
-    assert app.test_client().get("/").headers.getlist("X-Request-ID") == ["own"]
-
-
-def test_a_query_string_with_a_bad_byte_hurts_nothing(app, summaries):
-    """It is logged with the byte replaced."""
-    Dockerflow(app, summary_log_querystring=True)
-    app.test_client().get("/", environ_overrides={"QUERY_STRING": "q=\xff"})
-    assert summaries[0].querystring == "q=\ufffd"
-
-
-# --- configuration
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"DOCKERFLOW_HEARTBEAT_FAILED_STATUS_CODE": 503},
-        {"DOCKERFLOW_HEARTBEAT_FAILED_STATUS_CODE": "503"},
-        {"DOCKERFLOW": {"heartbeat_failed_status_code": 503}},
-    ],
-)
-def test_each_shape_of_configuration_is_read(config):
-    """Flat keys and a nested dict."""
-    app = make_app(**config)
-    Dockerflow(app).check(lambda: checks.Error("x"), name="a")
-    assert heartbeat(app).status_code == 503
-
-
-def test_the_first_source_wins(monkeypatch):
-    """Keyword, environment, flat key, nested dict, default."""
-    nested = {"heartbeat_ttl": 1, "check_timeout": 1, "silenced_checks": "n", "trust_request_id": 0}
-    app = make_app(
-        DOCKERFLOW=nested,
-        DOCKERFLOW_HEARTBEAT_TTL=2,
-        DOCKERFLOW_CHECK_TIMEOUT=2,
-        DOCKERFLOW_SILENCED_CHECKS=["flat"],
-        DOCKERFLOW_ECHO_REQUEST_ID="",
-    )
-    monkeypatch.setenv("DOCKERFLOW_HEARTBEAT_TTL", "3")
-    monkeypatch.setenv("DOCKERFLOW_CHECK_TIMEOUT", "3")
-    Dockerflow(app, heartbeat_ttl=4)
-    settings = app.extensions["dockerflow"].get_middleware(app).settings
-    assert settings.heartbeat_ttl == 4.0
-    assert settings.check_timeout == 3.0
-    assert settings.silenced_checks == ("flat",)
-    assert settings.trust_request_id is False
-    assert settings.echo_request_id is True
-
-
-def test_wrong_configuration_is_reported_together():
-    """Values, unknown keys with the nearest name; each with its place."""
-    app = make_app(
-        DOCKERFLOW_CHECK_TIMEOUT="soon", DOCKERFLOW={"heartbeat_ttl": -1, "chek_timeout": 3}
-    )
-    with pytest.raises(ConfigurationError) as caught:
         Dockerflow(app)
-    assert list(caught.value.problems) == [
-        "app.config[\"DOCKERFLOW\"]['chek_timeout'] is not a setting "
-        "(did you mean 'check_timeout'?)",
-        "check_timeout = 'soon' (app.config[\"DOCKERFLOW_CHECK_TIMEOUT\"]): expected "
-        "a number of seconds above 0, or none to run the checks in the request's thread",
-        "heartbeat_ttl = -1 (app.config[\"DOCKERFLOW\"]['heartbeat_ttl']): "
-        "expected a number of seconds, 0 or more",
-    ]
-    assert "dockerflow" not in app.extensions
+        response = app.test_client().get("/stream", headers={"X-Request-ID": "r-1"})
+        assert response.text == "r-1 r-1 r-1 "
+        response.close()
+        assert [record.rid for record in summaries] == ["r-1"]
+
+    def test_async_views_work(self, app, summaries):
+        """An ``async`` view has the request's ID."""
+
+        @app.route("/async")
+        async def view():
+            return f"{g.request_id} {get_request_id()}"
+
+        Dockerflow(app)
+        assert app.test_client().get("/async", headers={"X-Request-ID": "r-1"}).text == "r-1 r-1"
+        assert len(summaries) == 1
+
+    def test_trusted_hosts_do_not_concern_probers(self, app):
+        """Probers use the IP address; the endpoints respond before Flask checks the host."""
+        app.config["TRUSTED_HOSTS"] = ["acme.test"]
+        Dockerflow(app)
+        client = app.test_client()
+        headers = {"Host": "10.0.0.1"}
+        assert client.get("/__lbheartbeat__", headers=headers).status_code == 200
+        assert client.get("/__heartbeat__", headers=headers).status_code == 200
+
+    def test_an_app_below_a_prefix_answers_there(self, app, summaries):
+        """A mounted app with ``APPLICATION_ROOT`` has its endpoints below the prefix."""
+        app.config["APPLICATION_ROOT"] = "/acme"
+        Dockerflow(app)
+        client = Client(DispatcherMiddleware(Flask("front"), {"/acme": app}))
+        assert client.get("/acme/__heartbeat__", buffered=True).json["status"] == "ok"
+        assert client.get("/__heartbeat__").status_code == 404
+        assert len(client.get("/acme/", buffered=True).text) == 36
+        assert [record.path for record in summaries] == ["/__heartbeat__", "/"]
+
+    @pytest.mark.parametrize("order", ["inside", "outside"])
+    def test_proxy_fix_works_on_both_sides(self, app, summaries, order):
+        """The app sees the client's host and scheme with ``ProxyFix`` inside or outside."""
+        app.add_url_rule("/url", view_func=lambda: request.url)
+        if order == "inside":
+            app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)
+        Dockerflow(app)
+        if order == "outside":
+            app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "acme.test"}
+        assert app.test_client().get("/url", headers=headers).text == "https://acme.test/url"
+        assert heartbeat(app).status_code == 200
+        assert [record.path for record in summaries] == ["/url", "/__heartbeat__"]
+
+    def test_headers_of_an_after_request_stay(self, app):
+        """An ``X-Request-ID`` of the app is not replaced."""
+
+        @app.after_request
+        def add(response):
+            response.headers["X-Request-ID"] = "own"
+            return response
+
+        Dockerflow(app)
+        assert app.test_client().get("/").headers.getlist("X-Request-ID") == ["own"]
+
+    def test_a_query_string_with_an_invalid_byte_is_logged(self, app, summaries):
+        """The byte is replaced."""
+        Dockerflow(app, summary_log_querystring=True)
+        app.test_client().get("/", environ_overrides={"QUERY_STRING": "q=\xff"})
+        assert summaries[0].querystring == "q=\ufffd"
+
+    def test_a_json_provider_does_not_change_the_heartbeat(self, app):
+        """The heartbeat does not use the app's JSON provider."""
+        Dockerflow(app)
+        assert json.loads(heartbeat(app).data)["status"] == "ok"
 
 
-def test_a_nested_configuration_that_is_no_dict_is_refused():
-    """The text says what it is."""
-    with pytest.raises(ConfigurationError, match=r'app.config\["DOCKERFLOW"\] is of type str'):
-        Dockerflow(make_app(DOCKERFLOW="heartbeat_ttl=3"))
+class TestConfiguration:
+    """Settings come from ``app.config`` too."""
 
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"DOCKERFLOW_HEARTBEAT_FAILED_STATUS_CODE": 503},
+            {"DOCKERFLOW_HEARTBEAT_FAILED_STATUS_CODE": "503"},
+            {"DOCKERFLOW": {"heartbeat_failed_status_code": 503}},
+        ],
+    )
+    def test_each_shape_of_configuration_is_read(self, config):
+        """Flat keys and a nested dict are read."""
+        app = make_app(**config)
+        Dockerflow(app).check(lambda: checks.Error("x"), name="a")
+        assert heartbeat(app).status_code == 503
 
-def test_none_in_the_configuration_counts_as_unset_but_for_the_deadline():
-    """There it means that checks run in line."""
-    app = make_app(DOCKERFLOW_CHECK_TIMEOUT=None, DOCKERFLOW_VERSION_PATH=None, DOCKERFLOW=None)
-    Dockerflow(app)
-    settings = app.extensions["dockerflow"].get_middleware(app).settings
-    assert settings.check_timeout is None
-    assert settings.version_path[0] == os.path.dirname(app.root_path)
+    def test_the_first_source_wins(self, monkeypatch):
+        """The order is keyword, environment, flat key, nested dict, default."""
+        nested = {
+            "heartbeat_ttl": 1,
+            "check_timeout": 1,
+            "silenced_checks": "n",
+            "trust_request_id": 0,
+        }
+        app = make_app(
+            DOCKERFLOW=nested,
+            DOCKERFLOW_HEARTBEAT_TTL=2,
+            DOCKERFLOW_CHECK_TIMEOUT=2,
+            DOCKERFLOW_SILENCED_CHECKS=["flat"],
+            DOCKERFLOW_ECHO_REQUEST_ID="",
+        )
+        monkeypatch.setenv("DOCKERFLOW_HEARTBEAT_TTL", "3")
+        monkeypatch.setenv("DOCKERFLOW_CHECK_TIMEOUT", "3")
+        Dockerflow(app, heartbeat_ttl=4)
+        settings = app.extensions["dockerflow"].get_middleware(app).settings
+        assert settings.heartbeat_ttl == 4.0
+        assert settings.check_timeout == 3.0
+        assert settings.silenced_checks == ("flat",)
+        assert settings.trust_request_id is False
+        assert settings.echo_request_id is True
 
+    def test_wrong_configuration_is_reported_together(self):
+        """The error lists each wrong value and unknown key with its place."""
+        app = make_app(
+            DOCKERFLOW_CHECK_TIMEOUT="soon", DOCKERFLOW={"heartbeat_ttl": -1, "chek_timeout": 3}
+        )
+        with pytest.raises(ConfigurationError) as caught:
+            Dockerflow(app)
+        assert list(caught.value.problems) == [
+            "app.config[\"DOCKERFLOW\"]['chek_timeout'] is not a setting "
+            "(did you mean 'check_timeout'?)",
+            "check_timeout = 'soon' (app.config[\"DOCKERFLOW_CHECK_TIMEOUT\"]): expected "
+            "a number of seconds above 0, or none to run the checks in the request's thread",
+            "heartbeat_ttl = -1 (app.config[\"DOCKERFLOW\"]['heartbeat_ttl']): "
+            "expected a number of seconds, 0 or more",
+        ]
+        assert "dockerflow" not in app.extensions
 
-@pytest.mark.parametrize("source", ["environment", "config"])
-def test_disabled_the_app_is_as_it_was(monkeypatch, summaries, source):
-    """No endpoint, no summary; a view that reads ``g.request_id`` does not break."""
-    if source == "environment":
-        monkeypatch.setenv("DOCKERFLOW_DISABLED", "1")
-    app = make_app(**({"DOCKERFLOW_DISABLED": True} if source == "config" else {}))
-    Dockerflow(app)
-    assert heartbeat(app).status_code == 404
-    assert len(app.test_client().get("/").text) == 36
-    assert len(summaries) == 0
+    def test_a_nested_configuration_must_be_a_dict(self):
+        """The error names the type."""
+        with pytest.raises(ConfigurationError, match=r'app.config\["DOCKERFLOW"\] is of type str'):
+            Dockerflow(make_app(DOCKERFLOW="heartbeat_ttl=3"))
 
+    def test_none_counts_as_not_set_except_for_the_deadline(self):
+        """``check_timeout=None`` runs the checks in the request's thread."""
+        app = make_app(DOCKERFLOW_CHECK_TIMEOUT=None, DOCKERFLOW_VERSION_PATH=None, DOCKERFLOW=None)
+        Dockerflow(app)
+        settings = app.extensions["dockerflow"].get_middleware(app).settings
+        assert settings.check_timeout is None
+        assert settings.version_path[0] == os.path.dirname(app.root_path)
 
-def test_an_unknown_keyword_is_a_type_error(app):
-    """With the setting that was meant."""
-    with pytest.raises(TypeError, match="did you mean 'check_timeout'"):
-        Dockerflow(app, chek_timeout=3)
-
-
-def test_json_is_json(app):
-    """The heartbeat of an app with its own JSON provider is ours all the same."""
-    Dockerflow(app)
-    assert json.loads(heartbeat(app).data)["status"] == "ok"
-
-
-@pytest.mark.filterwarnings("ignore:.*path_separator:DeprecationWarning")
-def test_flask_migrates_own_database_is_asked_without_another(app, tmp_path):
-    """Called as a function, as in a check of the app's own."""
-    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'db'}"
-    db = SQLAlchemy(app)
-    migrate = Migrate(app, db, directory=str(tmp_path / "migrations"))
-    with app.app_context():
-        init()
-        assert checks.check_migrations_applied(migrate) == []
-        with db.engine.begin() as connection:
-            connection.execute(db.text("CREATE TABLE alembic_version (version_num text)"))
-            connection.execute(db.text("INSERT INTO alembic_version VALUES ('ffff')"))
-        (message,) = checks.check_migrations_applied(migrate)
-        db.engine.dispose()
-    assert message.id == "dockerflow.health.I002"
+    @pytest.mark.parametrize("source", ["environment", "config"])
+    def test_a_disabled_extension_adds_nothing(self, monkeypatch, summaries, source):
+        """The endpoints and the summaries are off; a view can still use ``g.request_id``."""
+        if source == "environment":
+            monkeypatch.setenv("DOCKERFLOW_DISABLED", "1")
+        app = make_app(**({"DOCKERFLOW_DISABLED": True} if source == "config" else {}))
+        Dockerflow(app)
+        assert heartbeat(app).status_code == 404
+        assert len(app.test_client().get("/").text) == 36
+        assert len(summaries) == 0
