@@ -54,7 +54,7 @@ class MozlogFormatter(logging.Formatter):
     the fields ``error`` and ``traceback`` (``error_`` and ``traceback_`` if the record has fields
     of these names).
 
-    Formatting never raises: whatever JSON cannot hold becomes text.
+    Formatting never raises: values that JSON cannot represent become text.
 
     Args:
         fmt: Ignored; accepted because `logging.config` passes it.
@@ -177,7 +177,7 @@ class RequestIdLogFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the ID to a record that has none; every record passes."""
+        """Add the ID to a record without one; every record passes."""
         if getattr(record, "rid", None) is None:
             record.rid = get_request_id()
         return True

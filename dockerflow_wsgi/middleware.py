@@ -251,7 +251,7 @@ class DockerflowMiddleware(ChecksMixin):
         return func
 
     def _register_built_in_checks(self, db: object, redis: object, migrate: object) -> None:
-        # Only what is certainly wrong is refused: the objects may be proxies that are not ready.
+        # Only obviously wrong objects are refused: others may be proxies that are not ready yet.
         for name, service, attribute, expected in (
             ("db", db, "engine", "an engine, as create_engine() makes it"),
             ("redis", redis, "ping", "a client with ping(), such as redis.Redis()"),

@@ -119,8 +119,8 @@ class ResponseWrapper:
     def wrap_body(self, iterable: Any) -> Iterable[bytes]:
         """Return what the server gets for the app's body.
 
-        A server sends a file by itself, often by ``sendfile``, only if it gets the very object
-        that its ``wsgi.file_wrapper`` made, so that one is returned as it is.
+        Servers send a file efficiently, often by ``sendfile``, only if they get the object that
+        their ``wsgi.file_wrapper`` made. So this object is returned unchanged.
         """
         self.context.is_running = False
         if type(iterable) is not list and is_file(iterable, self.environ):
@@ -254,9 +254,9 @@ class FileBody(Body):
 
 
 class FileWrapperRecorder:
-    """A server's ``wsgi.file_wrapper`` that is a function; remembers what it made.
+    """Records the file that a server's ``wsgi.file_wrapper`` made, if that is a function.
 
-    What a class made is recognized by its type instead.
+    Objects that a class made are recognized by their type instead.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:

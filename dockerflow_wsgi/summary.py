@@ -118,7 +118,7 @@ class SummaryLog:
         if self._with_querystring:
             query = redact(truncate(safe_str(environ.get("QUERY_STRING", ""))))
             fields["querystring"] = _text(query, _QUERYSTRING)
-        # A later call with the same environ, such as a retry, has fields of its own.
+        # A later call with the same environ, such as a retry, has its own fields.
         is_reused = response and environ.get(CONTEXT_KEY) is not response.context
         given = response.fields if response and is_reused else environ.get(SUMMARY_KEY)
         if given:

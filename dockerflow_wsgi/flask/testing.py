@@ -18,7 +18,7 @@ _WITHOUT_BODY = (204, 304)
 def closing_client_class(base: type[FlaskClient] | None = None) -> type[FlaskClient]:
     """Make a test client class that reads and closes responses, as a server does.
 
-    So the summary of a request is logged when the client's method returns. Responses without a
+    The summary of a request is then logged before the client's method returns. Responses without a
     known length are streams, which the test has to read or close.
     """
     base_class: Any = base or FlaskClient
