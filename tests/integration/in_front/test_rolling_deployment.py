@@ -119,6 +119,4 @@ def test_heartbeats_stay_200_during_an_upgrade_and_a_downgrade(directory, deploy
             deployment.migrate(alembic.command.downgrade, "aaaa")
             check_heartbeats(deployment)
         proxy.wait_for(UP, "ready", *deployment.places)
-        went_down = [int(proxy.server("ready", name)["chkdown"]) for name in deployment.places]
-    assert went_down == [0, 0]
     assert set(statuses) == {200}
