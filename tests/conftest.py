@@ -21,6 +21,11 @@ def pytest_configure():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish():
+    """Spare each garbage collection the imported modules and the collected tests."""
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print one line for each reason that tests were skipped for."""
     skipped = [report.longrepr[2] for report in terminalreporter.getreports("skipped")]
