@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from programs import run
 
 import dockerflow_wsgi
 from dockerflow_wsgi import checks
+from dockerflow_wsgi.__main__ import main
 from dockerflow_wsgi.errors import require_extra
 
 OF_SQLALCHEMY_1_4 = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
@@ -67,28 +69,27 @@ print(sorted(sys.modules.keys() & set(%r)))
     assert run_python(code % OPTIONAL) == "[]"
 
 
-@pytest.mark.parametrize(
-    ("call", "name", "missing"),
-    [
-        ("checks.check_database_connected(object())", "sqlalchemy", "sqlalchemy"),
-        ("checks.check_migrations_applied(object())", "alembic", "sqlalchemy"),
-        ("__import__('dockerflow_wsgi.flask')", "flask", "flask"),
-        ("__import__('dockerflow_wsgi.flask')", "flask", "blinker"),
-        ("__import__('dockerflow_wsgi.django')", "django", "django"),
-    ],
-)
-def test_a_missing_package_is_an_error_with_the_extra_to_install(call, name, missing):
+def test_a_missing_package_is_an_error_with_the_extra_to_install():
     """The error has the command that installs the package."""
-    code = f"""
+    code = """
 import sys
 from dockerflow_wsgi import checks
-sys.modules[{missing!r}] = None
-try:
-    print({call})
-except ImportError as error:
-    print(error)
+for call, missing in (
+    ("checks.check_database_connected(object())", "sqlalchemy"),
+    ("checks.check_migrations_applied(object())", "sqlalchemy"),
+    ("__import__('dockerflow_wsgi.flask')", "flask"),
+    ("__import__('dockerflow_wsgi.flask')", "blinker"),
+    ("__import__('dockerflow_wsgi.django')", "django"),
+):
+    sys.modules[missing] = None
+    try:
+        print(eval(call))
+    except ImportError as error:
+        print(error)
+    del sys.modules[missing]
 """
-    assert f"pip install 'dockerflow-wsgi[{name}]'" in run_python(code)
+    extras = re.findall(r"pip install 'dockerflow-wsgi\[(.+)\]'", run_python(code))
+    assert extras == ["sqlalchemy", "alembic", "flask", "flask", "django"]
 
 
 def test_the_command_returns_its_exit_code_to_python():
@@ -107,8 +108,7 @@ def test_a_package_that_is_too_old_is_an_error_with_the_extra_to_install():
         raise ImportError("too old")
 
 
-def test_the_command_shows_its_version_and_its_use():
+def test_the_command_shows_its_use(capsys):
     """Without arguments, the command prints its usage and returns 2."""
-    shown = run_python("from dockerflow_wsgi.__main__ import main; print(main([]))")
-    assert shown.startswith("usage: dockerflow-wsgi")
-    assert shown.endswith("2")
+    assert main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: dockerflow-wsgi")
