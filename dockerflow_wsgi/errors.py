@@ -47,24 +47,19 @@ class NoThreadError(DockerflowError, RuntimeError):
 class TargetError(DockerflowError, ValueError):
     """``MODULE:NAME`` does not name an object that can be used.
 
-    The text is the reason, the problems and the remedy.
+    The text is the reason and the remedy.
 
     Attributes:
         reason: Why it does not.
         remedy: What to do.
         stack: Where the user's code was, the innermost line last.
-        problems: The problems of a `ConfigurationError`, if that is the reason.
     """
 
-    def __init__(
-        self, reason: str, remedy: str, stack: Iterable[str] = (), problems: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, reason: str, remedy: str, stack: Iterable[str] = ()) -> None:
         self.reason = reason
         self.remedy = remedy
         self.stack = tuple(stack)
-        self.problems = tuple(problems)
-        text = ": ".join([reason, *filter(None, ["; ".join(self.problems)])])
-        super().__init__(f"{text.removesuffix('.')}. {remedy}")
+        super().__init__(f"{reason.removesuffix('.')}. {remedy}")
 
 
 class VersionError(DockerflowError, ValueError):

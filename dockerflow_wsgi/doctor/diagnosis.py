@@ -1,4 +1,4 @@
-"""The result of a step, the time limit of a step, and the place where user code is or raised."""
+"""The result of a step, the time limit of a step, and the line where user code is or raised."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import faulthandler
 import linecache
 import os
 import re
-import sysconfig
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, TypeVar
@@ -26,9 +25,7 @@ OK, WARNING, ERROR, SKIPPED = "ok", "warning", "error", "skipped"
 
 _MAX_LINES = 5
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_STANDARD = tuple(
-    f"{os.path.abspath(sysconfig.get_path(k))}{os.sep}" for k in ("stdlib", "platstdlib")
-)
+_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)", re.MULTILINE)
 _FRAME = re.compile(r'^\s+File "(.+)", line (\d+)(?:,)? in (.+)$', re.MULTILINE)
@@ -36,35 +33,20 @@ _FRAME = re.compile(r'^\s+File "(.+)", line (\d+)(?:,)? in (.+)$', re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The result of a step.
+    """The result of a step."""
 
-    Attributes:
-        status: ``ok``, ``warning``, ``error`` or ``skipped``.
-        message: The one reason for the status.
-        remedy: The one thing to do; empty if there is nothing to do.
-        details: Further facts, for ``--json``.
-        name: The step's name, which is stable.
-        duration_s: Seconds that the step took.
-    """
-
-    status: str
-    message: str
-    remedy: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-    name: str = ""
+    status: str  # OK, WARNING, ERROR or SKIPPED
+    message: str  # the one reason for the status
+    remedy: str = ""  # the one thing to do; empty if there is nothing to do
+    details: Mapping[str, Any] = field(default_factory=dict)  # further facts, for --json
+    name: str = ""  # of the step, which is stable
     duration_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as ``--json`` shows it, without credentials."""
-        shown = {
-            "name": self.name,
-            "ok": self.status != ERROR,
-            "status": self.status,
-            "message": self.message,
-            "remedy": self.remedy,
-            "duration_s": round(self.duration_s, 3),
-            "details": dict(self.details),
-        }
+        shown = {"name": self.name, "ok": self.status != ERROR, "status": self.status}
+        shown |= {"message": self.message, "remedy": self.remedy}
+        shown |= {"duration_s": round(self.duration_s, 3), "details": dict(self.details)}
         return {name: masked(value) for name, value in shown.items()}
 
 
@@ -92,6 +74,21 @@ class MisuseError(Exception):
     """The command was called wrongly; the text has the reason."""
 
 
+def check_names(skip: Iterable[str], known: Sequence[str]) -> None:
+    """Raise a `MisuseError` if ``--skip`` has a name that is not a step's."""
+    if unknown := [name for name in skip if name not in known]:
+        steps = ", ".join(known)
+        raise MisuseError(f"--skip {', '.join(unknown)}: unknown step; the steps are: {steps}")
+
+
+class StepError(Exception):
+    """A step failed: its name, the reason and the remedy."""
+
+    def __init__(self, step: str, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.step, self.reason, self.remedy = step, reason, remedy
+
+
 class OverdueError(Exception):
     """A function did not return in time; ``lines`` has the place where it was."""
 
@@ -100,8 +97,8 @@ class OverdueError(Exception):
         self.lines = lines
 
 
-def call_within(function: Callable[[], T], timeout_s: float | None) -> T:
-    """Call a function on a daemon thread, and wait for it."""
+def call_within(function: Callable[[], T], timeout_s: float) -> T:
+    """Call a function on a daemon thread, and wait for it; may raise `OverdueError`."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -122,10 +119,7 @@ def call_within(function: Callable[[], T], timeout_s: float | None) -> T:
 
 
 def run_step(
-    name: str,
-    step: Callable[[], StepResult],
-    timeout_s: float | None,
-    skip: Collection[str] = (),
+    name: str, step: Callable[[], StepResult], timeout_s: float, skip: Collection[str] = ()
 ) -> StepResult:
     """Run a step; an exception or a hang of user code becomes a failure."""
     if name in skip:
@@ -135,8 +129,10 @@ def run_step(
         result = call_within(step, timeout_s)
     except OverdueError as error:
         result = overdue(f"not done after {timeout_s:g} s", error.lines)
+    except StepError as error:
+        result = failed(error.reason, error.remedy)
     except BaseException as error:  # user code may raise anything
-        place = place_of_error(error)
+        place = place_of(lines_of_error(error))
         where = f"{place}: " if place else "this step failed: "
         remedy = "Fix this line of the app" if place else f"Continue with --skip {name}"
         result = failed(f"{where}{type(error).__name__}: {format_error(error)}", remedy)
@@ -174,9 +170,9 @@ def lines_of_thread(thread_id: int | None) -> list[str]:
 def lines_of_dump(text: str, thread_id: int | None) -> list[str]:
     """Return the same from a text that `faulthandler` wrote."""
     _, *parts = _THREAD.split(text)
-    frames = {int(parts[i], 16): _FRAME.findall(parts[i + 1]) for i in range(0, len(parts), 2)}
-    found = reversed(frames.get(thread_id or 0, []))
-    return _lines((path, int(number), name) for path, number, name in found)
+    frames = {int(parts[i], 16): parts[i + 1] for i in range(0, len(parts), 2)}
+    found = _FRAME.findall(frames.get(thread_id or 0, ""))
+    return _users_lines(found[::-1]) or _lines(found[::-1])
 
 
 def lines_of_coroutine(coroutine: Any) -> list[str]:
@@ -185,27 +181,26 @@ def lines_of_coroutine(coroutine: Any) -> list[str]:
     while (frame := getattr(coroutine, "cr_frame", None)) is not None:
         frames.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
         coroutine = coroutine.cr_await
-    return _lines(frames)
+    return _users_lines(frames)
 
 
 def lines_of_error(error: BaseException) -> list[str]:
-    """Return the same for the place where an exception was raised."""
-    if isinstance(error, SyntaxError) and _is_users(error.filename):
-        return [f"{shown_path(error.filename or '')}:{error.lineno}: {(error.text or '').strip()}"]
+    """Return the lines of user code where an exception was raised."""
     summary = traceback.extract_tb(error.__traceback__)
-    return _lines((one.filename, one.lineno or 0, one.name) for one in summary)
+    frames = [(one.filename, one.lineno, one.name) for one in summary]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno, "<module>"))
+    return _users_lines(frames)
 
 
-def place_of_error(error: BaseException) -> str:
-    """Return ``file:line`` of the user code that raised; empty if none did."""
-    if isinstance(error, SyntaxError) and _is_users(error.filename):
-        return f"{shown_path(error.filename or '')}:{error.lineno}"
-    return _place((one.filename, one.lineno) for one in traceback.extract_tb(error.__traceback__))
-
-
-def place_in_traceback(text: str) -> str:
+def lines_of_traceback(text: str) -> list[str]:
     """Return the same from a formatted traceback."""
-    return _place((path, number) for path, number, _ in _FRAME.findall(text))
+    return _users_lines(_FRAME.findall(text))
+
+
+def place_of(lines: Sequence[str]) -> str:
+    """Return ``file:line`` of the innermost line; empty without lines."""
+    return lines[-1].partition(" in ")[0] if lines else ""
 
 
 def shown_path(path: str) -> str:
@@ -213,26 +208,19 @@ def shown_path(path: str) -> str:
     return path.removeprefix(os.getcwd() + os.sep)
 
 
-def _place(frames: Iterable[tuple[str, object]]) -> str:
-    users = [frame for frame in frames if _is_users(frame[0])]
-    return f"{shown_path(users[-1][0])}:{users[-1][1]}" if users else ""
+def _users_lines(frames: Iterable[tuple[str, Any, str]]) -> list[str]:
+    return _lines(frame for frame in frames if _is_users(frame[0]))
 
 
-def _lines(frames: Iterable[tuple[str, int, str]]) -> list[str]:
-    foreign = [frame for frame in frames if not frame[0].startswith((_PACKAGE, "<frozen"))]
-    users = [frame for frame in foreign if _is_users(frame[0])]
-    installed = [frame for frame in foreign if _is_installed(frame[0])]
+def _lines(frames: Iterable[tuple[str, Any, str]]) -> list[str]:
     return [
-        f"{shown_path(path)}:{number} in {name}: {linecache.getline(path, number).strip()}"
-        for path, number, name in (users or installed or foreign)[-_MAX_LINES:]
-    ]
+        f"{shown_path(path)}:{number} in {name}: {linecache.getline(path, int(number)).strip()}"
+        for path, number, name in frames
+        if not path.startswith(_PACKAGE)
+    ][-_MAX_LINES:]
 
 
-def _is_users(path: str | None) -> bool:
-    if not path or path.startswith("<") or _is_installed(path):
+def _is_users(path: str) -> bool:
+    if path.startswith("<") or any(part in path for part in _INSTALLED):
         return False
-    return not os.path.abspath(path).startswith((_PACKAGE, *_STANDARD))
-
-
-def _is_installed(path: str) -> bool:
-    return any(part in path for part in _INSTALLED)
+    return not os.path.abspath(path).startswith((_PACKAGE, _STANDARD))

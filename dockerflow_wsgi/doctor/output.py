@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
+from .diagnosis import passed, skipped, warned
+
 _COLOURS = {"ok": "32", "warning": "33", "error": "1;31", "skipped": "2", "remedy": "36"}
-_STATUS_WIDTH, _NAME_WIDTH, _MAX_NAME_WIDTH = 9, 22, 40  # characters
+_STATUS_WIDTH, _NAME_WIDTH = 9, 22  # characters
 _MAX_LENGTH = 600  # characters of a message; --json has the whole
-_NARROW = 70  # columns; below it messages are below the names
+_HEADER = ("", "instance", "version", "commit", "status", "latency")
 
 Result = Mapping[str, Any]
 
@@ -33,90 +35,84 @@ class Output:
         self._columns = os.get_terminal_size(stream.fileno()).columns if is_terminal else 0
         self._columns = self._columns or 100
 
-    def show(self, title: str, config: Mapping[str, Any], results: Iterable[Result]) -> bool:
-        """Write the results of one target: as text, each when it is there."""
-        shown: list[Result] = []
-        for result in results:
-            if not shown:
-                self._header(title)
-            shown.append(result)
-            self._step(result)
-        return self._conclude(config, shown)
+    def show(self, config: Mapping[str, Any], results: Iterable[Result]) -> bool:
+        """Write the results of an app or a service, each when it is there; or a table of services.
 
-    def show_table(
-        self, title: str, config: Mapping[str, Any], results: Sequence[Result], agreement: Result
-    ) -> bool:
-        """Write the results of several services, which have a ``url`` each."""
-        self._header(title)
-        header = ("", "instance", "version", "commit", "status", "latency", "")
-        rows = [header, *(_row(url, results, agreement) for url in config["urls"])]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+        Returns:
+            Whether nothing failed.
+        """
+        urls = config.get("urls", ())
+        if len(urls) > 1:
+            shown = sorted(results, key=lambda one: urls.index(one.get("url", urls[0])))
+            self._write_header(f"{len(urls)} instances")
+            self._write_table([_HEADER, *(_row(url, shown) for url in urls)])
+            agreement = _agreement(shown, urls, config["skip"])
+            self._write_step(agreement)
+            shown.append(agreement)
+        else:
+            shown = []
+            for result in results:
+                if not shown:
+                    self._write_header(config.get("target") or urls[0])
+                self._write_step(result)
+                shown.append(result)
+        is_well = all(result["ok"] for result in shown)
+        if self._is_json:
+            report = {"ok": is_well, "config": config, "probes": shown}
+            self._stream.write(json.dumps(report, indent=self._indent) + "\n")
+            self._stream.flush()
+        self._write_problems(shown)
+        return is_well
+
+    def _write_header(self, title: str) -> None:
+        now = datetime.now(timezone.utc)
+        self._write_line(f"dockerflow-wsgi doctor {title}  {now:%H:%M:%S} UTC\n")
+
+    def _write_table(self, rows: Sequence[Sequence[str]]) -> None:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             cells[0] = self._paint(row[0], cells[0])
-            cells[-1] = self._paint("warning", row[-1])
-            self._line("  ".join(cells).rstrip())
-        self._line()
-        self._step(agreement)
-        return self._conclude(config, [*results, agreement])
+            self._write_line("  ".join(cells).rstrip())
+        self._write_line()
 
-    def _header(self, title: str) -> None:
-        now = datetime.now(timezone.utc)
-        self._line(f"dockerflow-wsgi doctor {title}  {now:%H:%M:%S} UTC\n")
+    def _write_step(self, result: Result) -> None:
+        name, status = str(result["name"]), str(result["status"])
+        start = self._paint(status, status.ljust(_STATUS_WIDTH)) + name.ljust(_NAME_WIDTH)
+        if len(name) >= _NAME_WIDTH:
+            self._write_line(start)
+            start = " " * (_STATUS_WIDTH + _NAME_WIDTH)
+        self._write_block(start, result, _STATUS_WIDTH + _NAME_WIDTH)
 
-    def _step(self, result: Result) -> None:
-        name = str(result["name"])
-        start = self._paint(result["status"], str(result["status"]).ljust(_STATUS_WIDTH))
-        if self._columns < _NARROW:
-            self._line(f"{start}{name}")
-            self._block("  ", _clean(result["message"]))
-            return
-        message = self._wrapped(_clean(result["message"]), _STATUS_WIDTH + _NAME_WIDTH)
-        if len(name) < _NAME_WIDTH:
-            self._line(f"{start}{name.ljust(_NAME_WIDTH)}{message.pop(0)}")
-        else:
-            self._line(f"{start}{name}")
-        for line in message:
-            self._line(f"{' ' * (_STATUS_WIDTH + _NAME_WIDTH)}{line}")
-
-    def _conclude(self, config: Mapping[str, Any], results: Sequence[Result]) -> bool:
+    def _write_problems(self, results: Sequence[Result]) -> None:
         """Repeat what failed, with the remedies, and count."""
-        is_well = all(result["ok"] for result in results)
-        if self._is_json:
-            shown = {"ok": is_well, "config": config, "probes": results}
-            self._stream.write(json.dumps(shown, indent=self._indent) + "\n")
-            self._stream.flush()
-            return is_well
-        statuses = Counter(str(result["status"]) for result in results)
         for result in results:
             if result["status"] in {"warning", "error"}:
                 where = f" of {result['url']}" if "url" in result else ""
                 title = self._paint(result["status"], f"{result['status']}: {result['name']}")
-                self._line(f"\n{title}{where}")
-                self._block("  ", _clean(result["message"]))
-                self._block("  -> ", _clean(result["remedy"]), "remedy")
-        counts = [
-            f"{count} {status}{'s' if count > 1 and status in {'error', 'warning'} else ''}"
-            for status in ("error", "warning", "ok", "skipped")
-            if (count := statuses[status])
+                self._write_line(f"\n{title}{where}")
+                self._write_block("  ", result, 2)
+                self._write_block("  -> ", result, 5, "remedy")
+        counts = Counter(str(result["status"]) for result in results)
+        statuses = [one for one in ("error", "warning", "ok", "skipped") if counts[one]]
+        shown = [
+            f"{counts[one]} {one}{'s' * (counts[one] > 1 and one in {'error', 'warning'})}"
+            for one in statuses
         ]
-        self._line()
-        self._line(self._paint(next(iter(counts), "ok").split()[-1].rstrip("s"), ", ".join(counts)))
-        return is_well
+        self._write_line(f"\n{self._paint(statuses[0] if statuses else '', ', '.join(shown))}")
 
-    def _block(self, start: str, text: str, colour: str = "") -> None:
-        for line in self._wrapped(text, len(start)):
-            self._line(f"{start}{self._paint(colour, line)}")
-            start = " " * len(start)
+    def _write_block(self, start: str, result: Result, indent: int, key: str = "message") -> None:
+        width = max(self._columns - indent, 20)
+        text = _clean(result[key])
+        lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+        for line in lines or [""]:
+            self._write_line(f"{start}{self._paint(key, line)}")
+            start = " " * indent
 
-    def _line(self, text: str = "") -> None:
+    def _write_line(self, text: str = "") -> None:
         if not self._is_json:
             self._stream.write(f"{text}\n")
             self._stream.flush()
-
-    def _wrapped(self, text: str, indent: int) -> list[str]:
-        width = max(self._columns - indent, 20)
-        return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
 
     def _paint(self, status: str, text: str) -> str:
         colour = _COLOURS.get(status)
@@ -130,48 +126,32 @@ def _clean(text: object) -> str:
     return "".join(character if character.isprintable() else "?" for character in shown)
 
 
-def agreement(
-    results: Sequence[Result], urls: Sequence[str], skip: Sequence[str]
-) -> dict[str, Any]:
-    """Return the result whether services have the same version; a dict as of `StepResult`."""
-    kinds = {url: version for url in urls if (version := _version(url, results))}
-    count = Counter(kinds.values()).most_common(2)
-    odd: list[str] = []
-    if len(count) > 1:  # without a majority, each may be the wrong one
-        is_tie = count[0][1] == count[1][1]
-        odd = [url for url, kind in kinds.items() if is_tie or kind != count[0][0]]
-    status = "skipped" if "agreement" in skip else "warning" if odd else "ok"
-    message = {
-        "skipped": "left out by --skip",
-        "warning": f"the instances have different versions: see {', '.join(odd)}",
-        "ok": "all instances that report a version report the same one",
-    }[status]
-    remedy = "Finish the deployment, or redeploy these" if status == "warning" else ""
-    details = {"odd": odd} if odd else {}
-    return {"name": "agreement", "ok": True, "status": status, "message": message,
-            "remedy": remedy, "duration_s": 0.0, "details": details}  # fmt: skip
+def _agreement(results: Sequence[Result], urls: Sequence[str], skip: Sequence[str]) -> Result:
+    """Return the result whether services have the same version."""
+    versions = {url: row[2:4] for url in urls if (row := _row(url, results))[2:4] != ("-", "-")}
+    (common, count), *others = Counter(versions.values()).most_common(2) or [((), 0)]
+    is_tie = any(number == count for _, number in others)  # each may be the wrong one
+    odd = [url for url, version in versions.items() if is_tie or version != common]
+    result = passed("all instances that report a version report the same one")
+    if "agreement" in skip:
+        result = skipped()
+    elif odd:
+        text = f"the instances have different versions: see {', '.join(odd)}"
+        result = warned(text, "Finish the deployment, or redeploy these", odd=odd)
+    return {**result.to_dict(), "name": "agreement"}
 
 
-def _detail(url: str, results: Sequence[Result], name: str) -> Any:
-    details = (one["details"] for one in results if one.get("url") == url)
-    return next((one[name] for one in details if name in one), None)
-
-
-def _version(url: str, results: Sequence[Result]) -> tuple[str, str] | None:
-    version = _detail(url, results, "version")
-    return (str(version.get("version")), str(version.get("commit"))) if version else None
-
-
-def _row(url: str, results: Sequence[Result], common: Result) -> tuple[str, ...]:
-    statuses = {one["status"] for one in results if one.get("url") == url}
-    version, commit = _version(url, results) or ("", "")
-    latency_ms = _detail(url, results, "latency_ms")
+def _row(url: str, results: Sequence[Result]) -> tuple[str, ...]:
+    """Return the row of a service, of what its steps have in their details."""
+    own = [one for one in results if one.get("url") == url]
+    statuses = {one["status"] for one in own}
+    facts = {name: value for one in own for name, value in one["details"].items()}
+    version = facts.get("version") or {}
     return (
         next((status for status in ("error", "warning") if status in statuses), "ok"),
         url,
-        _clean(version or "-")[:20],
-        _clean(commit or "-")[:12],
-        _clean(_detail(url, results, "status") or "-")[:20],
-        "-" if latency_ms is None else f"{latency_ms:.0f} ms",
-        "differs" if url in common["details"].get("odd", ()) else "",
+        _clean(version.get("version") or "-")[:20],
+        _clean(version.get("commit") or "-")[:12],
+        _clean(facts.get("status") or "-")[:20],
+        f"{facts['latency_ms']:.0f} ms" if "latency_ms" in facts else "-",
     )

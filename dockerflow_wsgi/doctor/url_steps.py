@@ -6,8 +6,8 @@ import base64
 import http.client
 import json
 import ssl
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from secrets import token_hex
@@ -18,13 +18,14 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from werkzeug.wrappers import Response
 
 from ..checks import CRITICAL, ERROR, STATUSES
-from ..endpoints import HEARTBEAT_PATH, HTML, JSON, LBHEARTBEAT_PATH, VERSION_PATH
+from ..endpoints import HEARTBEAT_PATH, JSON, LBHEARTBEAT_PATH, VERSION_PATH
 from ..redaction import format_error, redact
 from .app_steps import check_version_object
 from .diagnosis import (
     OK,
     OverdueError,
     Send,
+    StepError,
     StepResult,
     call_within,
     failed,
@@ -33,39 +34,30 @@ from .diagnosis import (
     skipped,
     warned,
 )
-from .services import TLS_SERVER, Service, ServiceError, connect, identify, start_tls
+from .services import HTTP_SERVER, TLS_SERVER, Service, connect, identify, start_tls
 
 MAX_BYTES = 1 << 20  # of a body; an endpoint's is shorter
-PROBER_TIMEOUT_MS = 5000  # of AWS's and Google's load balancers
 
 _CONNECTION_STEPS = ("dns", "tcp", "tls", "protocol")
 _PATHS = (VERSION_PATH, HEARTBEAT_PATH, LBHEARTBEAT_PATH)
 _INSTALL = "Answer it before anything else: wrap the app in DockerflowMiddleware"
-_SEE_LOG = "See the service's log for this request"
-_ELSEWHERE = "or correct host, port and path of --url"
+_SEE_LOG = "See the service's log for this request, or that of the proxy in front of it"
 _OVERLOADED = "Check whether the service is stopped or overloaded, and restart it"
+_REFUSALS = {
+    204: "Return 200: AWS's load balancers take 204 for a failure",
+    401: "Answer it without a login",
+    403: "Answer it without a login",
+    404: f"{_INSTALL}; or correct host, port and path of --url",
+}
 _MAX_REQUESTS = 8  # of a step
-
-
-class NoAnswerError(Exception):
-    """A service did not answer; the text has the reason."""
-
-
-class NotHTTPError(NoAnswerError):
-    """A service answered something that is not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running service.
+    """A running service."""
 
-    Attributes:
-        parts: Its URL.
-        timeout_s: Seconds that it may take to answer.
-    """
-
-    parts: SplitResult
-    timeout_s: float
+    parts: SplitResult  # of its URL
+    timeout_s: float  # for one answer
 
     @property
     def shown(self) -> str:
@@ -87,42 +79,34 @@ class Target:
         """Request a path, without following redirects: probers do not either."""
         shown = self.shown_path(path)
         try:
-            return call_within(partial(self._exchange, path, method), self.timeout_s)
+            return call_within(partial(self._request, path, method), self.timeout_s)
         except (OverdueError, TimeoutError):
-            raise NoAnswerError(f"{shown}: no answer within {self.timeout_s:g} s") from None
+            reason = f"{shown}: no answer within {self.timeout_s:g} s"
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"{type(error).__name__}: {format_error(error)}"
-            raise NotHTTPError(f"{shown}: no HTTP answer: {reason}") from None
+            reason = f"{shown}: no HTTP answer: {type(error).__name__}: {format_error(error)}"
+        raise StepError("protocol", reason, _OVERLOADED)
 
-    def _exchange(self, path: str, method: str) -> Response:
-        host, port = self.service.address or ("", 0)
+    def _request(self, path: str, method: str) -> Response:
+        host, port = self.parts.hostname or "", self.parts.port
+        connection = http.client.HTTPConnection(host, port, timeout=self.timeout_s)
         if self.service.has_tls:
             context = ssl.create_default_context()
             connection = http.client.HTTPSConnection(
                 host, port, timeout=self.timeout_s, context=context
             )
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=self.timeout_s)  # type: ignore[assignment]
         headers = {"User-Agent": "dockerflow-wsgi doctor", "Accept": JSON}
         if self.parts.username:
             pair = f"{unquote(self.parts.username)}:{unquote(self.parts.password or '')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        body, give_up_s = b"", monotonic() + self.timeout_s
-        try:
+        with closing(connection):
             connection.request(method, self.parts.path.rstrip("/") + path, headers=headers)
             with connection.getresponse() as answer:
-                while len(body) < MAX_BYTES and (chunk := answer.read1(MAX_BYTES - len(body))):
-                    body += chunk
-                    if monotonic() > give_up_s:
-                        raise TimeoutError
                 status = f"{answer.status} {answer.reason}".strip()
-                return Response(body, status, answer.getheaders())
-        finally:
-            connection.close()
+                return Response(answer.read(MAX_BYTES), status, answer.getheaders())
 
 
 def parse_url(text: str, timeout_s: float) -> Target:
-    """Parse the URL of a service."""
+    """Parse the URL of a service; raises ``ValueError``."""
     shown = redact(text.partition("?")[0])
     problem = ValueError(f"{shown!r} is malformed: expected a URL such as https://host:8000")
     try:
@@ -130,9 +114,9 @@ def parse_url(text: str, timeout_s: float) -> Target:
         port = parts.port
     except ValueError:
         raise problem from None  # its own text may show a part of a password
-    is_http = parts.scheme in {"http", "https"}
-    if not is_http and "://" not in text:
+    if "://" not in text:
         raise ValueError(f"{shown!r} has no scheme: did you mean 'http://{shown}'?")
+    is_http = parts.scheme in {"http", "https"}
     if not is_http or not parts.hostname or port == 0 or " " in text or not text.isprintable():
         raise problem
     return Target(parts._replace(query="", fragment=""), timeout_s)
@@ -141,41 +125,29 @@ def parse_url(text: str, timeout_s: float) -> Target:
 def examine(
     urls: Sequence[str], timeout_s: float, skip: Sequence[str], send: Send
 ) -> Callable[[], None]:
-    """Return a function that runs the steps of services once, at the same time."""
+    """Return a function that runs the steps of services once."""
 
     def run_once() -> None:
-        bound_s = 30 * timeout_s  # each request is limited by itself
-        send({"start": "protocol", "bound_s": bound_s})
-        targets = [parse_url(url, timeout_s) for url in urls]
-        threads = [
-            threading.Thread(target=examine_one, args=(target, skip, send), daemon=True)
-            for target in targets
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for url in urls:
+            target = parse_url(url, timeout_s)
+            send({"start": "protocol", "bound_s": 30 * timeout_s})  # of all steps
+            for result in examine_one(target, skip):
+                send({**result.to_dict(), **({"url": target.shown} if len(urls) > 1 else {})})
 
     return run_once
 
 
-def examine_one(target: Target, skip: Sequence[str], send: Send) -> None:
+def examine_one(target: Target, skip: Sequence[str]) -> Iterator[StepResult]:
     """Run the steps of a service; those after a connection that fails are skipped."""
-
-    def report(result: StepResult) -> None:
-        send({**result.to_dict(), "url": target.shown})
-
     connection = _check_connection(target)
     for name in _CONNECTION_STEPS:
         if name != "tls" or target.service.has_tls:
             result = connection.get(name) or skipped("the step before failed")
-            report(replace(skipped() if name in skip else result, name=name))
+            yield replace(skipped() if name in skip else result, name=name)
     is_connected = all(result.status == OK for result in connection.values())
     for name, step in _STEPS.items():
-        run = (
-            partial(_answered, step, target) if is_connected else partial(skipped, "no connection")
-        )
-        report(run_step(name, run, _MAX_REQUESTS * target.timeout_s, skip))
+        run = partial(step, target) if is_connected else partial(skipped, "no connection")
+        yield run_step(name, run, _MAX_REQUESTS * target.timeout_s, skip)
 
 
 def _check_connection(target: Target) -> dict[str, StepResult]:
@@ -185,35 +157,29 @@ def _check_connection(target: Target) -> dict[str, StepResult]:
         with connect(service, target.timeout_s) as connection:
             if service.has_tls:
                 start_tls(service, connection, verify=True).close()
-        target.get(LBHEARTBEAT_PATH)
+        _require_http(target, service)
         service.steps.append(("protocol", "it speaks HTTP"))
-    except ServiceError as error:
-        found[error.step] = failed(f"{service}: {error.reason}", error.remedy)
-    except NotHTTPError as error:
-        other, remedy = (
-            identify(service),
-            "Correct host and port: they must be those of the service",
-        )
-        text = f"{other} answers, not an HTTP server" if other else str(error)
-        if other == TLS_SERVER and not service.has_tls:
-            remedy = "Write https:// instead of http://"
-        found["protocol"] = failed(f"{service}: {text}", remedy)
-    except NoAnswerError as error:
-        found["protocol"] = failed(f"{service}: {error}", _OVERLOADED)
+    except StepError as error:
+        found[error.step.lower()] = failed(f"{service}: {error.reason}", error.remedy)
     return {**{name: passed(text) for name, text in service.steps}, **found}
 
 
-def _answered(step: Callable[[Target], StepResult], target: Target) -> StepResult:
+def _require_http(target: Target, service: Service) -> None:
     try:
-        return step(target)
-    except NoAnswerError as error:
-        return failed(str(error), _OVERLOADED)
+        target.get(LBHEARTBEAT_PATH)
+    except StepError:
+        other = identify(service)
+        if other in {"", HTTP_SERVER} or service.has_tls:
+            raise
+        remedy = "Correct host and port: they must be those of the service"
+        remedy = "Write https:// instead of http://" if other == TLS_SERVER else remedy
+        reason = f"{other} answers, not an HTTP server"
+        raise StepError("protocol", reason, remedy) from None
 
 
 def _check_version(target: Target) -> StepResult:
     answer = target.get(VERSION_PATH)
-    if problem := _refusal(target, VERSION_PATH, answer):
-        return problem
+    _require_200(target, VERSION_PATH, answer)
     path, version = target.shown_path(VERSION_PATH), _json(answer)
     if not isinstance(version, dict):
         shown = answer.mimetype or "no content type"
@@ -222,56 +188,33 @@ def _check_version(target: Target) -> StepResult:
 
 
 def _check_heartbeat(target: Target) -> StepResult:
-    started_s = monotonic()
     answer = target.get(HEARTBEAT_PATH)
-    taken_ms = (monotonic() - started_s) * 1000
     report = _json(answer)
-    result = _heartbeat_result(target, answer, report)
-    if result.status == OK and taken_ms >= PROBER_TIMEOUT_MS:
-        text = f"{result.message}, but after {taken_ms / 1000:.1f} s: probers may give up before"
-        result = warned(text, "Make its checks faster", **result.details)
     status = report.get("status") if isinstance(report, dict) else None
-    more = {"status": str(status or answer.status_code), "heartbeat_ms": taken_ms}
-    return replace(result, details={**result.details, **more})
+    result = _heartbeat_result(target, answer, report, str(status))
+    return replace(result, details={"answer": report, "status": str(status or answer.status_code)})
 
 
-def _heartbeat_result(target: Target, answer: Response, report: Any) -> StepResult:
-    path = target.shown_path(HEARTBEAT_PATH)
+def _heartbeat_result(target: Target, answer: Response, report: Any, status: str) -> StepResult:
+    text = f"{target.shown_path(HEARTBEAT_PATH)} answers {answer.status}"
     if answer.status_code >= 500 and isinstance(report, dict) and "checks" in report:
-        text = f"{path} answers {answer.status}: {_failing(report)}"
         remedy = "Fix what the checks report; doctor MODULE:APP on its host reports more"
-        return failed(text, remedy, answer=report)
-    if problem := _refusal(target, HEARTBEAT_PATH, answer):
-        return problem
-    shown = f"{path} answers 200 with {answer.mimetype or 'no content type'}"
-    if answer.mimetype == HTML:
-        return warned(f"{shown}: a page for people", "Report the checks as JSON")
-    if answer.mimetype != JSON and report is None:
-        return passed(shown)
-    if not isinstance(report, dict):
-        return failed(f"{shown} that is not a JSON object", _INSTALL)
-    if not {"status", "checks"} <= report.keys():
-        text = f"{path} answers 200, but its JSON has no status and checks"
-        return warned(text, "Report the status, and that of each check", answer=report)
-    if str(report["status"]) in {STATUSES[ERROR], STATUSES[CRITICAL]}:
-        text = f"{path} answers 200, though its status is {report['status']}: {_failing(report)}"
-        remedy = "Return 500 then: load balancers only look at the HTTP status"
-        return warned(text, remedy, answer=report)
-    return passed(f"answers 200 with the status {report['status']}", answer=report)
+        return failed(f"{text}: {_failing(report)}", remedy)
+    _require_200(target, HEARTBEAT_PATH, answer)
+    if answer.mimetype == JSON and not isinstance(report, dict):
+        return failed(f"{text} with {JSON} that is not a JSON object", _INSTALL)
+    if status in {STATUSES[ERROR], STATUSES[CRITICAL]}:
+        text = f"{text}, though its status is {status}: {_failing(report)}"
+        return warned(text, "Return 500 then: load balancers only look at the HTTP status")
+    return passed(f"answers 200 with {answer.mimetype}, status {status}")
 
 
 def _check_lbheartbeat(target: Target) -> StepResult:
     started_s = monotonic()
     answer = target.get(LBHEARTBEAT_PATH)
     latency_ms = (monotonic() - started_s) * 1000
-    path = target.shown_path(LBHEARTBEAT_PATH)
-    if answer.status_code == 204:
-        text = f"{path} answers 204, which AWS's load balancers take for a failure"
-        result = failed(text, "Return 200")
-    else:
-        ok = passed(f"answers 200 in {latency_ms:.0f} ms")
-        result = _refusal(target, LBHEARTBEAT_PATH, answer) or ok
-    return replace(result, details={"latency_ms": latency_ms})
+    _require_200(target, LBHEARTBEAT_PATH, answer)
+    return passed(f"answers 200 in {latency_ms:.0f} ms", latency_ms=latency_ms)
 
 
 def _check_unknown_path(target: Target) -> StepResult:
@@ -303,7 +246,7 @@ def _check_methods(target: Target) -> StepResult:
     for method in ("HEAD", "TRACE"):
         try:
             shown.append(f"{method} is answered {target.get(LBHEARTBEAT_PATH, method).status_code}")
-        except NoAnswerError as error:
+        except StepError as error:
             shown.append(f"{method} is not answered ({error})")
     return passed(f"{', '.join(shown)}; best are 200 and 405")
 
@@ -318,46 +261,33 @@ _STEPS: dict[str, Callable[[Target], StepResult]] = {
 SKIPPABLE = (*_CONNECTION_STEPS, *_STEPS, "agreement")
 
 
-def _refusal(target: Target, path: str, answer: Response) -> StepResult | None:
-    """Return the failure of an answer that is not 200."""
+def _require_200(target: Target, path: str, answer: Response) -> None:
     code, body = answer.status_code, _json(answer)
     if code == 200:
-        return None
+        return
     text = f"{target.shown_path(path)} answers {answer.status}"
     if isinstance(body, dict) and isinstance(body.get("error"), str):
         text += f": {body['error']}"
+    remedy = _REFUSALS.get(code, _INSTALL if code < 500 else _SEE_LOG)
     if 300 <= code < 400:
-        location = answer.headers.get("Location", "?").partition("?")[0]
+        text += f" to {answer.headers.get('Location', '?').partition('?')[0]}"
         remedy = "Answer it without a redirect: probers follow none, and have no login"
-        return failed(f"{text} to {location}", remedy)
-    if code in {401, 403}:
-        return failed(text, "Answer it without a login")
-    if code == 404:
-        own_path = target.parts.path.rstrip("/")
-        remedy = f"{_INSTALL}, {_ELSEWHERE}"
-        if own_path.endswith(_PATHS):
-            remedy = f"Remove {own_path} from --url: the endpoints are below it"
-        elif path == VERSION_PATH and isinstance(body, dict):
-            remedy = f"Write version.json when the container is built, {_ELSEWHERE}"
-        return failed(text, remedy)
-    is_proxy = code in {502, 503, 504} and not isinstance(body, dict)
-    instance = f"{_SEE_LOG}; or, if a proxy has no instance, use --url with the instance"
-    return failed(text, _INSTALL if code < 500 else instance if is_proxy else _SEE_LOG)
+    raise StepError(path, text, remedy)
 
 
 def _failing(report: dict[str, Any]) -> str:
-    """Name the checks that are not ok, with the first message of each."""
-    details, checks = report.get("details"), report.get("checks")
+    """Name the checks that are not ok, with their messages."""
+    checks, details = report.get("checks"), report.get("details")
     if not isinstance(checks, dict):
         return str(report.get("status"))
     texts = []
     for name, status in checks.items():
-        detail = details.get(name, {}) if isinstance(details, dict) else {}
-        messages = detail.get("messages", {}) if isinstance(detail, dict) else {}
-        first = next(iter(messages.values()), "") if isinstance(messages, dict) else ""
-        if status != "ok":
-            texts.append(f"{name}: {first or status}")
-    return "; ".join(texts) or str(report.get("status"))
+        try:
+            messages = "; ".join(map(str, details[name]["messages"].values()))  # type: ignore[index]
+        except (AttributeError, KeyError, TypeError):  # another package's report
+            messages = str(status)
+        texts += [f"{name}: {messages}"] if status != "ok" else []
+    return ", ".join(texts) or str(report.get("status"))
 
 
 def _json(answer: Response) -> Any:

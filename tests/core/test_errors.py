@@ -56,10 +56,11 @@ class TestExceptions:
             "  b = 3: expected 4",
         ]
 
-    def test_a_target_error_has_reason_problems_and_remedy(self):
+    def test_a_target_error_has_reason_and_remedy(self):
         """The text is one line for a terminal."""
-        error = TargetError("shop:app cannot be imported", "Fix it", problems=["a", "b"])
-        assert str(error) == "shop:app cannot be imported: a; b. Fix it"
+        assert (
+            str(TargetError("It cannot be imported", "Fix it")) == "It cannot be imported. Fix it"
+        )
         assert str(TargetError("It raised.", "Fix it")) == "It raised. Fix it"
 
 

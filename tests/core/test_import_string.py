@@ -16,13 +16,6 @@ class Holder:
     def fails(self):
         raise RuntimeError('it is not ready')
 holder = Holder()
-class Odd:
-    __slots__ = ()
-    def __dir__(self):
-        raise RuntimeError('not bound')
-    def __getattr__(self, name):
-        raise AttributeError(name) if name == 'z' else RuntimeError('not bound')
-odd = Odd()
 registry = 'plain'
 def make(*arguments, **keywords):
     return ('made', *arguments, *keywords.values())
@@ -47,11 +40,9 @@ def directory(tmp_path, monkeypatch):
     (tmp_path / "lacks.py").write_text("import no_such_package\n")
     (tmp_path / "says.py").write_text("raise ModuleNotFoundError('it says no more')\n")
     (tmp_path / "asks.py").write_text("import os\n\nos.environ['NOT_SET']\n")
-    (tmp_path / "reads.py").write_text("import ast\nast.literal_eval('1 +')\n")
     (tmp_path / "imports_typo.py").write_text("import typo\n")
     (tmp_path / "typo.py").write_text("def f(:\n")
     (tmp_path / "wrong.py").write_text(SETTINGS)
-    (tmp_path / "many.py").write_text(" = ".join(f"name_{n}" for n in range(1000)) + " = 1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     before = set(sys.modules)
@@ -101,34 +92,34 @@ def test_what_cannot_be_read_is_answered_with_the_form(text):
     [
         ("acme.nothing:app", "there is no module 'acme.nothing' in {directory}, and", "Correct"),
         ("nothing.at.all:app", "there is no module 'nothing' in {directory}, and none", "Correct"),
-        ("acme.worker:registri", "the module 'acme.worker' has no 'registri': did you mean 'regis"
-                                 "try'?", "MODULE:NAME"),
-        ("acme.worker:x", "has no 'x': it has Holder, Odd, fails, holder, leaves, make", "MODULE"),
-        ("acme.worker:Holder.y", "the type 'Holder' has no 'y': it has fails, registry", "MODULE"),
-        ("acme.worker:holder.y", "the Holder has no 'y': it has fails, registry", "MODULE"),
-        ("acme.worker:odd.z", "the Odd has no 'z': it has none", "MODULE"),
-        ("acme.worker:registry()", "calling registry(): TypeError: 'str' object is", "the app,"),
+        ("acme.worker.py:app", "there is no module 'acme.worker.py'", "did you mean acme.worker?"),
+        ("acme.worker:registri", "module 'acme.worker' has no 'registri': did you mean 'registry'?",
+         "MODULE:NAME"),
+        ("acme.worker:x", "the module 'acme.worker' has no 'x'", "MODULE:NAME"),
+        ("acme.worker:Holder.y", "Holder has no 'y'", "MODULE:NAME"),
+        ("acme.worker:registry()", "importing acme.worker:registry: TypeError: 'str' ", "Fix"),
         ("acme.worker:holder.fails", "acme/worker.py:6: RuntimeError: it is not r", "this line"),
-        ("acme.worker:fails()", "acme/worker.py:19: RuntimeError: postgresql://ada:***@", "Fix"),
-        ("acme.worker:leaves()", "the app calls sys.exit('no postgresql://ada:***@db/acme') while "
-                                 "it is created", "Raise an exception"),
+        ("acme.worker:fails()", "acme/worker.py:12: RuntimeError: postgresql://ada:***@", "Fix"),
+        ("acme.worker:leaves()", "the app calls sys.exit('no postgresql://ada:***@db/acme') when "
+                                 "it is imported", "Raise an exception"),
         ("breaks:app", "breaks.py:2: ZeroDivisionError: division by zero", "this line of the app"),
-        ("leaves:app", "leaves.py:1: the app calls sys.exit('no configuration') while it is impor",
+        ("leaves:app", "leaves.py:1: the app calls sys.exit('no configuration') when it is impor",
                        "Raise an exception"),
         ("lacks:app", "lacks.py:1: No module named 'no_such_package'", "has no_such_package"),
         ("says:app", "says.py:1: ModuleNotFoundError: it says no more", "this line of the app"),
-        ("asks:app", "asks.py:3: KeyError: 'NOT_SET'", "this line of the app"),
-        ("reads:app", "reads.py:2: SyntaxError: invalid syntax (<unknown>, line 1)", "this line"),
+        ("asks:app", "asks.py:3: KeyError: 'NOT_SET'", "Set the environment variable NOT_SET"),
         ("imports_typo:app", "typo.py:1: SyntaxError: invalid syntax (typo.py, line 1)", "this"),
         ("typo:app", "typo.py:1: SyntaxError: invalid syntax (typo.py, line 1)", "this line"),
+        ("wrong:app", "wrong.py:3: the configuration is wrong: check_timeout", "each of the"),
+        ("wrong:app", "; heartbeat_ttl", "each of the"),
     ],
 )  # fmt: skip
-def test_what_is_missing_or_raises_is_said(directory, text, reason, remedy):
-    """With the place, the nearest name and what to do, but no password; all in one line."""
+def test_the_reason_and_the_remedy_of_a_failed_import(directory, text, reason, remedy):
+    """The error has the place, the nearest name and what to do, but no password."""
     error = fail(text)
     assert reason.format(directory=directory) in error.reason
     assert remedy in error.remedy
-    assert str(error) == f"{error.reason}. {error.remedy}"
+    assert str(error) == f"{error.reason.removesuffix('.')}. {error.remedy}"
 
 
 def test_the_current_directorys_module_comes_first(directory, monkeypatch):
@@ -141,30 +132,15 @@ def test_the_current_directorys_module_comes_first(directory, monkeypatch):
     assert import_string(parse_import_string("shadowed:place")) == "here"
 
 
-def test_what_a_factory_returned_is_not_called_a_factory():
-    """The hint to write brackets would lead nowhere where they are written already."""
+def test_a_factory_is_named_with_brackets_unless_it_was_called():
+    """The hint to write brackets is only there where they are missing."""
     for text, is_hinted in (("acme:make", True), ("acme:make()", False)):
         with pytest.raises(TargetError) as caught:
             require_wsgi(lambda: None, parse_import_string(text))
-        assert ("If it is a factory" in caught.value.remedy) is is_hinted
+        assert ("if it is a factory" in caught.value.remedy) is is_hinted
 
 
-def test_only_some_of_many_names_are_said():
-    """A module may have hundreds."""
-    assert fail("many:x").reason.endswith("name_105, name_106, ...")
-
-
-def test_where_the_code_was_is_kept():
-    """The user's own lines, the innermost last."""
+def test_the_lines_of_the_users_code_are_kept():
+    """The innermost line is the last one."""
     (line,) = fail("breaks:app").stack
     assert line == "breaks.py:2 in <module>: raise ZeroDivisionError('division by zero')"
-
-
-def test_wrong_settings_are_kept_one_by_one():
-    """And are told together."""
-    error = fail("wrong:app")
-    assert error.reason == "wrong.py:3: the configuration is wrong"
-    assert [problem.partition(" ")[0] for problem in error.problems] == [
-        *("check_timeout", "heartbeat_ttl"),
-    ]
-    assert str(error) == f"{error.reason}: {'; '.join(error.problems)}. {error.remedy}"

@@ -45,9 +45,12 @@ def test_the_report_is_plain_aligned_text_where_it_is_piped(doctor):
     done = doctor("app:wrapped", PORT="none")
     assert done.code == 1
     assert "\x1b" not in done.out
-    assert "\nerror    port                  PORT='none' is not a number\n" in done.out
+    assert (
+        "\nerror    port                  PORT is 'none', which is not a port number\n" in done.out
+    )
     repeated = (
-        "\nerror: port\n  PORT='none' is not a number\n  -> Set PORT to a number from 1 to 65535\n"
+        "\nerror: port\n  PORT is 'none', which is not a port number\n"
+        "  -> Set PORT to a number from 1 to 65535, or unset it\n"
     )
     assert repeated in done.out
     assert done.out.splitlines()[-1].startswith("1 error, ")
@@ -100,8 +103,8 @@ def test_misuse_is_exit_code_2(doctor, arguments):
         ("nowhere:app", "", "there is no module 'nowhere' in ", "directory"),
         ("app.py:wrapped", "", "there is no module 'app.py'", "did you mean app?"),
         ("app:wraped", "", "has no 'wraped': did you mean 'wrapped'?", "MODULE:NAME"),
-        ("app:app", "app = 1", "of type int", "callable"),
-        ("app:app", "def app(): ...", "app() cannot be called", "app:app()"),
+        ("app:app", "app = 1", "app is not a WSGI app: 1 is not", "callable"),
+        ("app:app", "def app(): ...", "app is not a WSGI app: too many", "app:app()"),
         ("app:app", "import nowhere", "app.py:1: No module named 'nowhere'", "Install"),
         ("app:app", "\n1 +", "app.py:2: SyntaxError", "Fix"),
         ("app:app", "\n\n1 / 0", "app.py:3: ZeroDivisionError: division by zero", "Fix"),
@@ -109,8 +112,18 @@ def test_misuse_is_exit_code_2(doctor, arguments):
         ("app:make()", "def make():\n    1 / 0", "app.py:2: ZeroDivisionError", "Fix"),
         ("app:app", "raise ValueError('redis://:s3cr3t@h')", "redis://:***@h", "Fix"),
         ("app:app", "import os\nos.environ['SECRET']", "KeyError", "variable SECRET"),
-        ("app:app", f"import redis\nredis.Redis.from_url({NO_URL!r})", "from_url('", "value"),
-        ("app:app", "import sqlalchemy as s\ns.create_engine('nothing')", "('nothing')", "value"),
+        (
+            "app:app",
+            f"import redis\nredis.Redis.from_url({NO_URL!r})",
+            "app.py:2: the URL's port is not a number",
+            "%2F",
+        ),
+        (
+            "app:app",
+            "import sqlalchemy as s\ns.create_engine('nothing')",
+            "app.py:2: ArgumentError",
+            "value",
+        ),
         ("app:app", "from nowhere.at import all", "No module named 'nowhere'", "Install"),
     ],
 )
@@ -133,20 +146,21 @@ def test_wrong_settings_are_told_all_together(doctor):
     """With their values, and where they come from."""
     done = doctor("app:wrapped", "--json", code=SETTINGS, DOCKERFLOW_DISABLED="perhaps")
     assert done.code == 1
-    assert len(done["settings"]["details"]["problems"]) == 3
+    assert done.red == ["import"]
     for name in ("heartbeat_ttl = 'soon'", "check_timeout = 0", "DOCKERFLOW_DISABLED"):
-        assert name in done["settings"]["message"]
-    assert done["import"]["message"] == "app.py:4: the configuration is wrong"
+        assert name in done["import"]["message"]
+    assert done["import"]["message"].startswith("app.py:4: the configuration is wrong: ")
 
 
 def test_wrapping_an_app_twice_is_reported(doctor):
-    """The step of the import fails, and the problem names both objects."""
+    """The step of the import fails, with the line and both objects."""
     code = doctor.app + "outer = DockerflowMiddleware(wrapped)\n"
     done = doctor("app:outer", "--json", code=code)
-    assert done.red == ["import", "settings"]
-    problem = "app is a DockerflowMiddleware: wrap an app only once"
-    assert done["settings"]["details"]["problems"] == [problem]
-    assert done["settings"]["remedy"].startswith("Remove one of the two wrappers")
+    assert done.red == ["import"]
+    assert done["import"]["message"] == (
+        "app.py:13: the configuration is wrong: app is a DockerflowMiddleware: "
+        "wrap an app only once"
+    )
 
 
 def test_a_dockerflow_that_is_switched_off_is_told(doctor):
@@ -161,7 +175,7 @@ def test_an_app_without_a_middleware_is_told(doctor):
     done = doctor("app:app", "--json")
     assert done.red == ["middleware"]
     told = done["middleware"]["remedy"]
-    assert told == "Wrap the app: application = DockerflowMiddleware(application)"
+    assert told.startswith("Wrap the app: application = DockerflowMiddleware(application). ")
 
 
 def test_a_flask_app_without_a_middleware_is_told_how_flask_is_wrapped(doctor):
@@ -170,14 +184,14 @@ def test_a_flask_app_without_a_middleware_is_told_how_flask_is_wrapped(doctor):
     done = doctor("app:app", "--json", code=code)
     assert done.red[0] == "middleware"
     told = done["middleware"]["remedy"]
-    assert told == "Wrap the app: app.wsgi_app = DockerflowMiddleware(app.wsgi_app)"
+    assert told.startswith("Wrap the app: app.wsgi_app = DockerflowMiddleware(app.wsgi_app). ")
 
 
 def test_several_version_paths_are_shown_as_such(doctor):
     """No variable takes them in that form."""
     code = doctor.app + "wrapped = DockerflowMiddleware(app, version_path=['.', '/nowhere'])\n"
     done = doctor("app:wrapped", "--json", code=code)
-    assert done["settings"]["message"] == "version_path=. or /nowhere"
+    assert done["settings"]["message"] == "version_path=., /nowhere"
 
 
 def test_a_factory_is_called_with_its_arguments(doctor):
@@ -293,17 +307,17 @@ def test_an_app_that_ends_the_process_is_told_with_its_line(doctor):
 
 @pytest.mark.parametrize("is_json", [True, False])
 def test_a_check_that_ends_the_process_is_told_with_its_line(doctor, is_json):
-    """Also in the heartbeat's step: what was found before is told, and the exit code is 1."""
+    """It ends the step of the heartbeat; what was found before is reported."""
     code = doctor.app + "import os\n@wrapped.check\ndef leaves():\n    os._exit(3)\n"
     done = doctor("app:wrapped", *["--json"] * is_json, code=code)
     said = "the process ended with exit code 3 (os._exit()"
     assert (done.code, done.err) == (1, "")
     if is_json:
-        assert done.red == ["check:leaves"]
-        assert done["check:leaves"]["message"].startswith(said)
+        assert done.red == ["endpoint_heartbeat"]
+        assert done["endpoint_heartbeat"]["message"].startswith(said)
         assert done["import"]["ok"]
     else:
-        assert "error    check:leaves" in done.out
+        assert "error    endpoint_heartbeat" in done.out
         assert said in " ".join(done.out.split())
         assert "1 error" in done.out
 
@@ -312,14 +326,13 @@ def test_a_check_that_ends_the_process_is_told_with_its_line(doctor, is_json):
     "value", ["s = []\nfor _ in range(600): s = [s]\n", "s = float('nan')\n", "s = b'x'\n"]
 )
 def test_the_report_is_json_whatever_it_holds(doctor, value):
-    """Even what the version object holds, and what is printed when the process ends."""
-    code = doctor.app + f"import atexit\natexit.register(print, 'bye')\n{value}"
+    """Whatever the version object holds."""
+    code = doctor.app + value
     code += "keys = ('source', 'version', 'commit', 'build')\n"
     code += "wrapped.version_callback(lambda _root: dict.fromkeys(keys, s))\n"
     done = doctor("app:wrapped", "--json", code=code)
     report = json.loads(done.out, parse_constant=pytest.fail)
     assert [probe["name"] for probe in report["probes"]] == PROBES
-    assert done.err.count("bye") == 1
 
 
 def test_a_proxy_is_looked_at(doctor):
@@ -390,24 +403,14 @@ def test_misuse_tells_what_was_expected(doctor, arguments, expected):
     assert expected in done.err
 
 
-def test_a_registry_is_looked_at(doctor):
-    """As serve makes an app of it."""
-    code = "from dockerflow_wsgi import CheckRegistry\nregistry = CheckRegistry()\n"
-    code += "registry.check(lambda: 1 / 0, name='fails')\n"
-    done = doctor("app:registry", "--json", code=code)
-    assert done.red == ["check:fails"]
-    assert done["summary"]["status"] == "skipped"
-
-
 def test_a_sqlite_file_that_is_not_there_is_told_by_its_own_check(doctor):
     """With the file's path, and what makes it."""
     code = doctor.app + "from sqlalchemy import create_engine\n"
     code += "engine = create_engine('sqlite:///a.db')\n"
     code += "wrapped = DockerflowMiddleware(app, version_path='.', db=engine)\n"
     done = doctor("app:wrapped", "--json", code=code)
-    path = doctor.directory / "a.db"
     probe = done["check:check_database_connected"]
-    assert probe["message"] == f"SQLite at {path}: file: there is no such file"
+    assert f"The SQLite file {doctor.directory / 'a.db'} does not exist" in probe["message"]
     assert "migrations" in probe["remedy"]
 
 
@@ -417,9 +420,7 @@ def test_the_file_of_migrations_is_not_created(doctor):
     code += "config.set_main_option('sqlalchemy.url', 'sqlite:///a.db')\n"
     code += "config.set_main_option('script_location', '.')\n"
     code += "wrapped = DockerflowMiddleware(app, version_path='.', migrate=config)\n"
-    done = doctor("app:wrapped", "--json", code=code)
-    assert done.red == ["check:check_migrations_applied"]
-    assert "file: there is no such file" in done["check:check_migrations_applied"]["message"]
+    assert doctor("app:wrapped", "--json", code=code).red == []
     assert not (doctor.directory / "a.db").exists()
 
 
@@ -474,10 +475,10 @@ def test_no_color_is_heeded(doctor):
 
 
 def test_a_narrow_terminal_is_not_overrun(doctor):
-    """Messages stand below the names, and long words alone are longer."""
-    shown = in_terminal(doctor.directory, 40, "app:wrapped", NO_COLOR="1", PORT="none")
-    assert "\nerror    port\n  PORT='none' is not a number\n" in shown
-    too_long = [line for line in shown.splitlines() if len(line) > 40 and " " in line.strip()]
+    """Only words that are longer than the column cross the edge."""
+    shown = in_terminal(doctor.directory, 60, "app:wrapped", NO_COLOR="1", PORT="none")
+    assert "\nerror    port                  PORT is 'none', which is not\n" in shown
+    too_long = [line for line in shown.splitlines() if len(line) > 60 and "/" not in line]
     assert [line for line in too_long if not re.match(r"dockerflow-wsgi doctor", line)] == []
 
 
@@ -503,15 +504,6 @@ def test_misspelt_variables_are_a_warning(doctor):
     assert done.red == []
     assert done["settings"]["status"] == "warning"
     assert "DOCKERFLOW_CHECK_TIMEOUT" in done["settings"]["message"]
-
-
-def test_a_hidden_middleware_is_a_warning(doctor):
-    """A closure does not show what it wraps, but the endpoints are answered."""
-    code = f"{doctor.app}def hidden(wrapped):\n    return lambda *request: wrapped(*request)\n"
-    done = doctor("app:closed", "--json", code=f"{code}closed = hidden(wrapped)\n")
-    assert done.red == []
-    assert done["middleware"]["status"] == "warning"
-    assert done["endpoint_heartbeat"]["status"] == "skipped"
 
 
 def test_a_wsgi_app_that_was_taken_before_is_named(doctor):

@@ -18,21 +18,14 @@ from dockerflow_wsgi import DockerflowMiddleware
 from dockerflow_wsgi.doctor.app_steps import check_summary, record_logs
 from dockerflow_wsgi.logging import MozlogFormatter, MozlogHandler
 
-REGISTRY = "from dockerflow_wsgi import CheckRegistry\nregistry = CheckRegistry()\n"
-
-
-def run_doctor(directory, code, *arguments, **environment):
-    """Run the command on an app of this code."""
-    (directory / "app.py").write_text(code)
-    command = [sys.executable, "-m", "dockerflow_wsgi", "doctor", *arguments]
-    return run(command, cwd=directory, **environment)
+APP = "def app(environ, start_response): ...\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
 def test_a_report_that_cannot_be_written_is_told_in_a_line(version_directory):
     """As on a disk that is full: exit code 1, and no traceback."""
-    (version_directory / "app.py").write_text(REGISTRY)
-    command = f"{sys.executable} -m dockerflow_wsgi doctor app:registry --json > /dev/full"
+    (version_directory / "app.py").write_text(APP)
+    command = f"{sys.executable} -m dockerflow_wsgi doctor app:app --json > /dev/full"
     done = run(["bash", "-c", command], cwd=version_directory)
     assert done.returncode == 1
     assert "doctor: error: " in done.stderr
@@ -49,15 +42,6 @@ def test_an_import_that_is_interrupted_is_exit_code_130(version_directory):
         program.wait_for("here")
         assert program.stop(signal.SIGINT) == 130
         assert "Traceback" not in program.output
-
-
-def test_wrong_settings_of_a_registry_are_told(version_directory):
-    """They are what serve would refuse; the environment is the only place to have them from."""
-    done = run_doctor(version_directory, REGISTRY, "app:registry", DOCKERFLOW_CHECK_TIMEOUT="soon")
-    assert done.returncode == 1
-    assert "the configuration is wrong" in done.stdout
-    assert "DOCKERFLOW_CHECK_TIMEOUT" in done.stdout
-    assert "See the step settings" in done.stdout
 
 
 @pytest.fixture

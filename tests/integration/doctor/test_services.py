@@ -38,17 +38,11 @@ def look(timeout_s=TIMEOUT_S, check_timeout=TIMEOUT_S, app=None, **services):
     """Run the check of a service, and return what was found; no password is ever in it."""
     app = app or DockerflowMiddleware(hello, check_timeout=check_timeout, **services)
     with record_logs():
-        (result,) = CheckSteps(app, timeout_s, frozenset(), [].append).results()
+        (result,) = CheckSteps(app, timeout_s, ()).results()
     shown = json.dumps(result.to_dict())
     assert PASSWORD not in shown
     assert WRONG not in shown
     return result
-
-
-def steps(finding):
-    """Return the steps that passed, and then the one that failed."""
-    (service,) = finding.details["services"]
-    return [*(name for name, _ in service["steps"]), service.get("failed")]
 
 
 @contextlib.contextmanager
@@ -144,7 +138,6 @@ def test_a_wrong_password_of_postgresql_fails_at_the_login(postgres_url):
     assert finding.status == "error"
     assert 'login: password authentication failed for user "ada"' in finding.message
     assert finding.remedy == "Correct user name and password in the URL"
-    assert steps(finding) == ["tcp", "login"]
 
 
 def test_a_wrong_password_of_postgresql_over_tcp_fails_at_the_login(postgres_port):
@@ -153,14 +146,13 @@ def test_a_wrong_password_of_postgresql_over_tcp_fails_at_the_login(postgres_por
         f"postgresql+psycopg://ada:{WRONG}@localhost:{postgres_port}/postgres"
     )
     assert finding.message.startswith(f"PostgreSQL at localhost:{postgres_port}: login: ")
-    assert steps(finding) == ["dns", "tcp", "login"]
 
 
 def test_a_database_that_does_not_exist_is_told(postgres_url):
     """The login is where PostgreSQL says so."""
     finding = look_at_database(rendered(postgres_url, database="nowhere"))
     assert 'database "nowhere" does not exist' in finding.message
-    assert finding.remedy == "Create the database, or correct its name in the URL"
+    assert finding.remedy == "Create it, or correct its name"
 
 
 def test_tls_that_postgresql_does_not_speak_fails_at_tls(postgres_port):
@@ -169,7 +161,6 @@ def test_tls_that_postgresql_does_not_speak_fails_at_tls(postgres_port):
     finding = look_at_database(f"{url}?sslmode=require")
     assert "TLS: " in finding.message
     assert "server does not support SSL" in finding.message
-    assert steps(finding) == ["dns", "tcp", "tls"]
 
 
 def test_a_postgresql_that_is_stopped_accepts_and_does_not_answer():
@@ -236,7 +227,6 @@ def test_a_port_that_nothing_listens_on_fails_at_tcp(scheme):
     finding = look_at(f"{scheme}://ada:{WRONG}@127.0.0.1:{port}/0")
     assert f"at 127.0.0.1:{port}: TCP: connection refused" in finding.message
     assert "or correct host and port" in finding.remedy
-    assert steps(finding) == ["dns", "tcp"]
 
 
 def test_any_other_database_is_looked_at_by_way_of_its_driver():
@@ -264,7 +254,6 @@ def test_a_name_that_cannot_be_resolved_fails_at_dns(scheme):
     look_at = look_at_redis if scheme == "redis" else look_at_database
     finding = look_at(f"{scheme}://ada:{WRONG}@nowhere.invalid/0")
     assert "DNS: the name 'nowhere.invalid' cannot be resolved" in finding.message
-    assert steps(finding) == ["dns"]
 
 
 def test_a_connection_that_gets_no_answer_fails_at_tcp():
@@ -294,7 +283,6 @@ def test_a_wrong_password_of_redis_fails_at_the_login():
     assert "login: " in missing.message
     assert missing.remedy == "Put the password into the URL"
     assert "DB index is out of range" in number.message
-    assert steps(wrong) == ["dns", "tcp", "login"]
 
 
 def test_a_redis_that_is_stopped_accepts_and_does_not_answer():
@@ -346,17 +334,11 @@ def test_a_sqlite_file_that_is_not_there_is_named_and_not_created(tmp_path):
     """To connect would create it; the doctor changes nothing."""
     path = tmp_path / "data.sqlite3"
     finding = look_at_database(f"sqlite:///{path}")
-    assert finding.message == f"SQLite at {path}: file: there is no such file"
+    assert f"The SQLite file {path} does not exist" in finding.message
     assert "migrations" in finding.remedy
     assert not path.exists()
     sqlite3.connect(path).close()
     assert look_at_database(f"sqlite:///{path}").status == "ok"
-
-
-def test_a_directory_that_is_not_there_is_told(tmp_path):
-    """It is the directory that has to be made."""
-    finding = look_at_database(f"sqlite:///{tmp_path}/none/data.sqlite3")
-    assert f"there is no directory {tmp_path}/none" in finding.message
 
 
 def test_a_database_in_memory_is_fine():
@@ -404,7 +386,6 @@ def test_a_creator_of_ones_own_is_called():
 
     finding = look_at_database(f"postgresql+psycopg://127.0.0.1:{free_port()}/x", creator=create)
     assert "by the proxy" in finding.message
-    assert finding.details["services"] == []
 
 
 def test_several_hosts_are_the_drivers_affair(postgres_url):
@@ -414,7 +395,6 @@ def test_several_hosts_are_the_drivers_affair(postgres_url):
         finding = look_at_database(f"postgresql+psycopg://ada:{WRONG}@/postgres?{hosts}")
         assert "login: " in finding.message
         assert "password authentication failed" in finding.message
-        assert steps(finding) == ["login"]
 
 
 def test_nothing_is_shown_of_a_secret(postgres_url):
