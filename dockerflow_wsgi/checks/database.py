@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ..errors import require_extra
 from ..redaction import format_error
-from .deadline import report_when_overdue
 from .messages import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION, CheckMessage, Error
+from .run import report_when_overdue
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from sqlalchemy.engine import Connection, Engine
-
-    MakeMessage: TypeAlias = Callable[[str, str | None], CheckMessage]
 
 T = TypeVar("T")
 
 _EXHAUSTED = "The connection pool is exhausted"
-_HINT = "Look for connections that are not given back, or enlarge the pool."
 
 
 def check_database_connected(db: Any) -> list[CheckMessage]:
@@ -94,14 +89,16 @@ def shares_connection(engine: Engine) -> bool:
     return isinstance(engine.pool, (SingletonThreadPool, StaticPool))
 
 
-def run_query(engine: Engine, query: Callable[[Connection], T], make_message: MakeMessage) -> T:
+def run_query(
+    engine: Engine, query: Callable[[Connection], T], make_message: Callable[[str], CheckMessage]
+) -> T:
     """Run a query on a connection of the app's pool, or on a new one if the pool shares its own.
 
     Args:
         engine: The app's engine.
         query: The query. It is repeated once if the server had closed the pooled connection.
-        make_message: Makes the message for a deadline that passes during the wait for a
-            connection, of the reason and a hint.
+        make_message: Makes the message to report if the deadline passes during the wait for a
+            connection.
 
     Returns:
         The query's result. The connection is back in its pool in any case.
@@ -133,23 +130,25 @@ def _without_shared_connection(engine: Engine) -> Iterator[Engine]:
         isolated.dispose()
 
 
-def _connect(engine: Engine, make_message: MakeMessage) -> Connection:
-    from sqlalchemy.pool import QueuePool
-
-    def count_busy() -> int:
-        pool = engine.pool
-        return pool.checkedout() if isinstance(pool, QueuePool) and not pool.checkedin() else 0
-
-    busy = count_busy()
+def _connect(engine: Engine, make_message: Callable[[str], CheckMessage]) -> Connection:
+    busy = _count_busy(engine)
 
     def make_messages() -> list[CheckMessage]:
         # A connection that is being opened counts as busy, one that is queued for does not.
-        if busy and busy == count_busy():
-            return [make_message(f"{_EXHAUSTED}: {engine.pool.status()}", _HINT)]
-        return [make_message(f"No connection was opened yet: {engine.pool.status()}", None)]
+        is_exhausted = busy > 0 and busy == _count_busy(engine)
+        reason = _EXHAUSTED if is_exhausted else "No connection was opened yet"
+        return [make_message(f"{reason}: {engine.pool.status()}")]
 
     with report_when_overdue(make_messages):
         return engine.connect()
+
+
+def _count_busy(engine: Engine) -> int:
+    """Count the connections in use, if no other one is free."""
+    from sqlalchemy.pool import QueuePool
+
+    pool = engine.pool
+    return pool.checkedout() if isinstance(pool, QueuePool) and not pool.checkedin() else 0
 
 
 def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
@@ -160,23 +159,21 @@ def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
     def e008(text: str) -> CheckMessage:
         return Error(f"{bind}{text}", id=ERROR_DB_API_EXCEPTION)
 
-    def e009(text: str, hint: str | None = None) -> CheckMessage:
-        return Error(f"{bind}{text}", hint=hint, id=ERROR_SQLALCHEMY_EXCEPTION)
+    def e009(text: str) -> CheckMessage:
+        return Error(f"{bind}{text}", id=ERROR_SQLALCHEMY_EXCEPTION)
 
     if engine.dialect.is_async:
         return [e009("The engine's driver is for asyncio: pass a synchronous engine")]
     if path := missing_file(engine):
         return [e008(f"The SQLite file {path} does not exist")]
+    reason = "The SQLite file is locked" if engine.dialect.name == "sqlite" else "No answer yet"
     try:
-        with ExitStack() as stack:
-            if engine.dialect.name == "sqlite":  # its driver waits for a lock for 5 seconds
-                locked = e008("The SQLite database is still locked")
-                stack.enter_context(report_when_overdue(lambda: [locked]))
+        with report_when_overdue(lambda: [e008(reason)]):
             run_query(engine, _select, e009)
     except DBAPIError as error:
         return [e008(f"DB-API error: {format_db_error(error)}")]
     except PoolTimeoutError as error:
-        return [e009(f"{_EXHAUSTED}: {format_error(error)}", _HINT)]
+        return [e009(f"{_EXHAUSTED}: {format_error(error)}")]
     except SQLAlchemyError as error:
         return [e009(f"SQLAlchemy error: {format_db_error(error)}")]
     return []

@@ -34,7 +34,6 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
     Raises:
         NoThreadError: The event loop's thread cannot be started.
-        RuntimeError: The caller runs in the event loop, and would wait for itself.
         BaseException: The coroutine's own exception.
     """
     result: list[tuple[Any, BaseException | None]] = []
@@ -70,24 +69,14 @@ def _get_loop() -> asyncio.AbstractEventLoop:
                 _loops[process] = _start_in_gevent() if _is_gevent_patched() else _start()
             except RuntimeError as error:
                 raise NoThreadError(str(error)) from error
-    if _running_loop() is _loops[process]:
-        raise RuntimeError("an async check cannot run another one in its event loop")
     return _loops[process]
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _start() -> asyncio.AbstractEventLoop:
     loop = _new_loop()
     try:
-        threading.Thread(
-            target=_run, args=(loop,), name="dockerflow-event-loop", daemon=True
-        ).start()
+        name = "dockerflow-event-loop"
+        threading.Thread(target=_run, args=(loop,), name=name, daemon=True).start()
     except BaseException:
         loop.close()
         raise
@@ -140,6 +129,3 @@ class _DaemonExecutor(ThreadPoolExecutor):
 
         threading.Thread(target=call, name="dockerflow-executor", daemon=True).start()
         return future
-
-    def shutdown(self, *_arguments: Any, **_keywords: Any) -> None:
-        """Wait for nothing."""

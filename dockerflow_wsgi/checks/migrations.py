@@ -17,7 +17,6 @@ from .database import (
     shares_connection,
     sqlite_file,
 )
-from .deadline import report_when_overdue
 from .messages import (
     ERROR_UNUSABLE_MIGRATIONS,
     INFO_CANT_CHECK_MIGRATIONS,
@@ -28,6 +27,7 @@ from .messages import (
     Info,
     Warning,
 )
+from .run import report_when_overdue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,11 +70,9 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
         scripts = _scripts.get(migrate) or _scripts.setdefault(migrate, _read_scripts(migrate))
         engine = _engine_for(migrate, db)
     except Exception as error:  # noqa: BLE001 - revision scripts are code and may raise anything
-        text = f"The migrations are unusable: {type(error).__name__}: {format_error(error)}"
-        return [Error(text, id=ERROR_UNUSABLE_MIGRATIONS)]
+        return [_unusable(f"{type(error).__name__}: {format_error(error)}")]
     if engine.dialect.is_async:
-        text = "The database's driver is for asyncio: pass a synchronous engine as db"
-        return [Error(text, id=ERROR_UNUSABLE_MIGRATIONS)]
+        return [_unusable("the database's driver is for asyncio: pass a synchronous engine as db")]
     if sqlite_file(engine) is None and shares_connection(engine):
         return [_cannot_ask("the app may be using the connection of a database in memory")]
     try:
@@ -85,9 +83,13 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
     return _compare(scripts, *applied)
 
 
-def _cannot_ask(reason: str, hint: str | None = None) -> CheckMessage:
+def _cannot_ask(reason: str) -> CheckMessage:
     text = f"The database cannot be asked for its migrations: {reason}"
-    return Info(text, hint=hint, id=INFO_CANT_CHECK_MIGRATIONS)
+    return Info(text, id=INFO_CANT_CHECK_MIGRATIONS)
+
+
+def _unusable(reason: str) -> CheckMessage:
+    return Error(f"The migrations are unusable: {reason}", id=ERROR_UNUSABLE_MIGRATIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..redaction import format_error
-from .deadline import report_when_overdue
 from .messages import (
     ERROR_CANNOT_CONNECT_REDIS,
     ERROR_REDIS_EXCEPTION,
@@ -16,6 +16,7 @@ from .messages import (
     CheckMessage,
     Error,
 )
+from .run import report_when_overdue
 
 # Exceptions are recognised by name, so that no client's package needs to be installed for the
 # check of another one: redis-py, valkey-py, valkey-glide-sync.
@@ -56,7 +57,7 @@ def check_redis_connected(client: RedisClient) -> list[CheckMessage]:
         Exception: The client raised an error that is not a Redis client's.
     """
     try:
-        with report_when_overdue(_Overdue(client).make_messages):
+        with report_when_overdue(_report_of_waiting(client)):
             return _ask(client)
     except Exception as error:
         if not _has_name(error, _CLIENT_ERRORS):
@@ -68,14 +69,13 @@ def _ask(client: Any) -> list[CheckMessage]:
     answer = client.ping()
     if inspect.iscoroutine(answer):
         answer.close()
-        text = "The Redis client is for asyncio: pass a synchronous client"
-        return [Error(text, id=ERROR_REDIS_EXCEPTION)]
+        return [_redis_error("The Redis client is for asyncio: pass a synchronous client")]
     if not answer:
         return [Error(f"Redis answered PING with {answer!r}", id=ERROR_REDIS_PING_FAILED)]
     if hasattr(client, "cluster_info"):  # PING asks one node, which does not know of slots
         state = client.cluster_info().get("cluster_state")
         if state != "ok":
-            return [Error(f"The Redis Cluster's state is {state!r}", id=ERROR_REDIS_EXCEPTION)]
+            return [_redis_error(f"The Redis Cluster's state is {state!r}")]
     return []
 
 
@@ -86,38 +86,40 @@ def _has_name(error: Exception, names: set[str]) -> bool:
 def _make_error(error: Exception) -> CheckMessage:
     # redis-py before 4.6 has no exception of its own for a wrong password.
     if _has_name(error, _CONNECTION_ERRORS) or str(error).startswith("WRONGPASS"):
-        return Error(
-            f"Cannot connect to Redis: {format_error(error)}", id=ERROR_CANNOT_CONNECT_REDIS
-        )
-    text = f"Redis error: {type(error).__name__}: {format_error(error)}"
+        return _cannot_connect(format_error(error))
+    return _redis_error(f"Redis error: {type(error).__name__}: {format_error(error)}")
+
+
+def _cannot_connect(reason: str) -> CheckMessage:
+    return Error(f"Cannot connect to Redis: {reason}", id=ERROR_CANNOT_CONNECT_REDIS)
+
+
+def _redis_error(text: str) -> CheckMessage:
     return Error(text, id=ERROR_REDIS_EXCEPTION)
 
 
-class _Overdue:
-    """The report on a client that has no answer by the deadline, often because it retries.
+def _report_of_waiting(client: Any) -> Callable[[], list[CheckMessage]]:
+    """Return a function that reports why a client has no answer, often because it retries.
 
     A connection of its own, without retries, shows what the client retries. It is opened on a
     thread, once per run, because a name may take long to resolve.
     """
+    reasons = ["The client waits for Redis"]
 
-    def __init__(self, client: Any) -> None:
-        self._reason = "The client waits for Redis"
-        self._thread = threading.Thread(
-            target=self._explain, args=(client,), name="dockerflow redis", daemon=True
-        )
-
-    def make_messages(self) -> list[CheckMessage]:
-        """Make the error."""
-        with contextlib.suppress(RuntimeError):  # started already, or no thread can be started
-            self._thread.start()
-            self._thread.join(_EXPLAIN_WAIT_S)
-        text = f"Cannot connect to Redis: {self._reason}"
-        return [Error(text, id=ERROR_CANNOT_CONNECT_REDIS)]
-
-    def _explain(self, client: Any) -> None:
+    def explain() -> None:
         with contextlib.suppress(Exception):  # a client that is built in another way
             if error := _find_error(client):
-                self._reason = format_error(error)
+                reasons.append(format_error(error))
+
+    thread = threading.Thread(target=explain, name="dockerflow redis", daemon=True)
+
+    def make_messages() -> list[CheckMessage]:
+        with contextlib.suppress(RuntimeError):  # started already, or no thread can be started
+            thread.start()
+            thread.join(_EXPLAIN_WAIT_S)
+        return [_cannot_connect(reasons[-1])]
+
+    return make_messages
 
 
 def _find_error(client: Any) -> Exception | None:

@@ -145,17 +145,9 @@ class CheckRegistry(ChecksMixin):
         self._functions[name] = function
 
     def run(
-        self, name: str, function: CheckFunction, context: CheckContext, deadline_s: float | None
+        self, name: str, function: CheckFunction, context: CheckContext, deadline_s: float
     ) -> CheckRun:
-        """Return the run of a check that is not over, or a new one, which the caller starts.
-
-        Args:
-            name: The check's name.
-            function: The check.
-            context: Returns the context manager that the check runs in.
-            deadline_s: The deadline of a new run, in seconds of the monotonic clock; ``None``
-                for none.
-        """
+        """Return the run of a check that is not over, or a new one, which the caller starts."""
         key = (name, os.getpid(), context)
         forget = partial(self._runs.pop, key, None)
         new = CheckRun(name, function, context, deadline_s, forget)
@@ -172,13 +164,5 @@ def _is_same_definition(one: CheckFunction, other: CheckFunction) -> bool:
 
 def _is_same(one: CheckFunction, other: CheckFunction) -> bool:
     if isinstance(one, partial) and isinstance(other, partial):
-        return _parts(one) == _parts(other)
+        return (one.func, one.args, one.keywords) == (other.func, other.args, other.keywords)
     return one == other  # bound methods are equal, not identical
-
-
-def _parts(check: partial[Any]) -> tuple[object, ...]:
-    return (
-        check.func,
-        [id(argument) for argument in check.args],
-        {name: id(value) for name, value in check.keywords.items()},
-    )

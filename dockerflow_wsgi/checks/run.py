@@ -1,21 +1,20 @@
-"""One run of one check: its thread, its deadline and its outcome."""
+"""One run of one check: its thread, its deadline and its messages."""
 
 from __future__ import annotations
 
 import contextvars
 import copy
 import inspect
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import NoThreadError, call_safely, format_traceback
 from ..redaction import format_error, redact, safe_str, truncate
-from .deadline import Deadline, current_deadline
 from .messages import (
     ERROR_CHECK_RAISED,
     ERROR_CHECK_RETURNED_NO_MESSAGE,
@@ -23,39 +22,37 @@ from .messages import (
     CheckMessage,
     Error,
 )
-from .sessions import close_sessions
+from .report import CheckResult
 
-if TYPE_CHECKING:
-    CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
+CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
+MakeMessages: TypeAlias = Callable[[], list[CheckMessage]]
 
-_MAX_MESSAGES = 1000
+_MAX_WAIT_S = 3600.0  # at a time
 _MAX_SHOWN = 200  # characters of a returned value that is not a message
 
-
-@dataclass(frozen=True, slots=True)
-class CheckOutcome:
-    """The messages of a run, without credentials, and the traceback of the check's exception.
-
-    The exception itself would keep what the check's frames hold, such as a connection.
-    """
-
-    messages: tuple[CheckMessage, ...]
-    traceback: str | None = None
+_current_run: contextvars.ContextVar[CheckRun | None] = contextvars.ContextVar(
+    "dockerflow_wsgi.check_run", default=None
+)
 
 
 class CheckRun:
     """One run of a check, which any number of heartbeats can wait for.
 
+    All times are seconds of the monotonic clock.
+
     Args:
         name: The check's name.
         function: The check.
         context: Returns the context manager that the check runs in.
-        deadline_s: The deadline in seconds of the monotonic clock; ``None`` for none.
+        deadline_s: The deadline; infinite for none.
         on_done: Called once, when the run is over.
 
     Attributes:
-        started_s: The start in seconds of the monotonic clock.
-        outcome: The outcome; ``None`` while the check runs.
+        started_s: The start.
+        waits: For each wait of the check, the innermost last, the function that makes the
+            messages to report if the deadline passes in it.
+        sessions: The SQLAlchemy sessions to close when the run is over.
+        log_claim: Acquired by the heartbeat that logs the run.
     """
 
     def __init__(
@@ -63,150 +60,170 @@ class CheckRun:
         name: str,
         function: Callable[[], object],
         context: CheckContext,
-        deadline_s: float | None,
+        deadline_s: float,
         on_done: Callable[[], object] = lambda: None,
     ) -> None:
         self.name = name
-        self.deadline = Deadline(deadline_s)
+        self.deadline_s = deadline_s
         self.started_s = time.monotonic()
-        self.outcome: CheckOutcome | None = None
-        self._ended_s: float | None = None
-        self._thread_id: int | None = None
-        self._call = (function, context)
+        self.waits: list[MakeMessages] = []
+        self.sessions: list[Any] = []
+        self.log_claim = threading.Lock()
+        self.thread_id: int | None = None
+        self._function = function
+        self._context = context
         self._on_done = on_done
         self._start_claim = threading.Lock()
-        self._log_claim = threading.Lock()
+        self._messages: list[CheckMessage] = []
+        self._traceback: str | None = None
+        self._ended_s: float | None = None
         self._done = threading.Event()
 
-    def start(self) -> None:
-        """Start the check on a daemon thread, unless it has been started.
+    def start(self, *, in_line: bool) -> None:
+        """Start the check on a daemon thread, or run it in line, unless it has been started.
 
-        If no thread can be started, the check is not run, and the outcome says so.
+        If no thread can be started, the check is not run, and the result says so.
         """
         if not self._start_claim.acquire(blocking=False):
             return
         run = contextvars.copy_context().run  # the check sees the prober's request ID
+        if in_line:
+            run(self._execute, in_line=True)
+            return
         name = f"dockerflow {self.name}"
-        arguments = (self._execute, BaseException)
         try:
-            threading.Thread(target=run, args=arguments, name=name, daemon=True).start()
+            threading.Thread(target=run, args=(self._execute,), name=name, daemon=True).start()
         except RuntimeError as error:
-            self._finish(_no_thread(error))
+            self._add_error(NoThreadError(str(error)))
+            self._finish()
         except BaseException:
             self._start_claim.release()  # a signal: the next heartbeat starts the check
             raise
 
-    def run_in_line(self) -> None:
-        """Run the check on the caller's thread, unless it has been started."""
-        if self._start_claim.acquire(blocking=False):
-            contextvars.copy_context().run(self._execute, SystemExit)
-
-    def wait(self, until_s: float | None) -> None:
-        """Wait until the run is over, unless the caller is the check itself.
-
-        Args:
-            until_s: When to stop, in seconds of the monotonic clock; ``None`` for no limit.
-        """
-        if self._thread_id == threading.get_ident():
+    def wait(self, until_s: float) -> None:
+        """Wait until the run is over or a time has come, unless the caller is the check itself."""
+        if self.thread_id == threading.get_ident():
             return
-        if until_s is None:
-            self._done.wait()
-            return
-        while not self._done.wait(max(0.0, until_s - time.monotonic())):
-            if time.monotonic() >= until_s:  # gevent's timers return early
+        left_s = until_s - time.monotonic()
+        while not self._done.wait(max(0.0, min(left_s, _MAX_WAIT_S))):
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:  # gevent's timers return early
                 return
 
     @property
-    def end_s(self) -> float:
-        """The end, or now while the check runs, in seconds of the monotonic clock."""
-        return time.monotonic() if self._ended_s is None else self._ended_s
-
-    @property
-    def duration_s(self) -> float:
-        """The duration in seconds; while the check runs, until now."""
-        return self.end_s - self.started_s
+    def is_done(self) -> bool:
+        """Whether the run is over."""
+        return self._ended_s is not None
 
     @property
     def is_overdue(self) -> bool:
         """Whether the deadline passed before the run was over."""
-        return self.deadline.time_s is not None and self.end_s >= self.deadline.time_s
+        return self.started_s + self.duration_s >= self.deadline_s
 
-    def claim_log(self) -> bool:
-        """Return ``True`` to the first caller, which logs the run."""
-        return self._log_claim.acquire(blocking=False)
+    @property
+    def duration_s(self) -> float:
+        """The duration in seconds; while the check runs, until now."""
+        ended_s = self._ended_s
+        return (time.monotonic() if ended_s is None else ended_s) - self.started_s
 
-    def report(self, *, is_new: bool, is_earlier: bool) -> CheckOutcome:
-        """Return what a heartbeat reports about the run at this moment.
+    def result(self) -> CheckResult:
+        """Return what a heartbeat reports about the run at this moment."""
+        messages = self._messages
+        if not self.is_done:
+            messages = self._messages_of_wait() or [self._timeout()]
+        elif self.is_overdue and not any(message.is_serious() for message in messages):
+            text = f"Check took {self.duration_s:.1f} s, longer than its deadline"
+            messages = [*messages, Error(text, id=ERROR_CHECK_TIMED_OUT)]
+        return CheckResult(self.name, tuple(messages), self.duration_s, self._traceback)
 
-        Args:
-            is_new: Whether that heartbeat has started the run.
-            is_earlier: Whether the run was over before.
-        """
-        outcome = self.outcome
-        if outcome is None:
-            messages = self._messages_when_overdue() if self.is_overdue else ()
-            return CheckOutcome(messages or (self._timeout(is_new),))
-        if is_earlier and self.is_overdue:
-            text = f"Check took {self.duration_s:.1f} s the last time, longer than its deadline"
-            timeout = Error(text, id=ERROR_CHECK_TIMED_OUT)
-            return CheckOutcome((*outcome.messages, timeout), outcome.traceback)
-        return outcome
-
-    def _messages_when_overdue(self) -> tuple[CheckMessage, ...]:
+    def _messages_of_wait(self) -> list[CheckMessage]:
         try:
-            return tuple(map(_cleaned, self.deadline.reports[-1]()))
+            return [_cleaned(message) for message in self.waits[-1]()]
         except Exception:  # noqa: BLE001 - there is no function, or it raised
-            return ()
+            return []
 
-    def _timeout(self, is_new: bool) -> Error:
+    def _timeout(self) -> Error:
         seconds = self.duration_s
-        text = f"Check timed out after {seconds:.1f} s and is still running"
-        if not is_new:
-            start = datetime.now(timezone.utc) - timedelta(seconds=seconds)
-            text = f"Check is still running since {start:%Y-%m-%d %H:%M:%S} UTC "
-            text += f"({seconds:.1f} s); it is not started again"
+        start = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+        text = f"Check timed out: it is still running after {seconds:.1f} s, "
+        text += f"since {start:%Y-%m-%d %H:%M:%S} UTC"
         return Error(text, id=ERROR_CHECK_TIMED_OUT)
 
-    def _execute(self, catch: type[BaseException]) -> None:
-        self._thread_id = threading.get_ident()
+    def _execute(self, *, in_line: bool = False) -> None:
+        self.thread_id = threading.get_ident()
         self.started_s = time.monotonic()
-        current_deadline.set(self.deadline)
-        outcome = CheckOutcome(())
+        _current_run.set(self)
         try:
-            with close_sessions():
-                outcome = _call_check(*self._call, catch)
+            self._call()
         except BaseException as error:
-            outcome = _failure([], error)
-            raise
+            self._add_error(error)
+            if in_line and not isinstance(error, (Exception, SystemExit)):
+                raise  # the server's own, such as KeyboardInterrupt
         finally:
-            self._finish(outcome)
+            self._finish()
 
-    def _finish(self, outcome: CheckOutcome) -> None:
+    def _call(self) -> None:
+        stack = ExitStack()
+        _listen_to_sessions()
+        try:
+            stack.enter_context(self._context())
+            for item in _items(self._function()):
+                self._messages.append(_message(item))
+        finally:
+            call_safely("Leaving the context of a check", stack.close, default=None)
+            for session in self.sessions:
+                call_safely("Closing a check's session", session.close, default=None)
+
+    def _add_error(self, error: BaseException) -> None:
+        text, message_id = f"{type(error).__name__}: {format_error(error)}", ERROR_CHECK_RAISED
+        if isinstance(error, NoThreadError):
+            text = f"Check was not run because no thread could be started: {format_error(error)}"
+            message_id = ERROR_CHECK_TIMED_OUT
+        self._messages.append(Error(text, id=message_id))
+        self._traceback = format_traceback(error)
+
+    def _finish(self) -> None:
         self._ended_s = time.monotonic()
-        self.outcome = outcome
         self._on_done()
         self._done.set()
 
 
-def _call_check(
-    function: Callable[[], Any], context: CheckContext, catch: type[BaseException]
-) -> CheckOutcome:
-    messages: list[CheckMessage] = []
-    stack = ExitStack()
+@contextmanager
+def report_when_overdue(make_messages: MakeMessages) -> Iterator[None]:
+    """Report messages instead of a timeout if the check's deadline passes in this context.
+
+    Args:
+        make_messages: Returns the messages. It is called on the prober's thread while the check
+            is still running. If it raises, the timeout is reported.
+    """
+    run = _current_run.get()
+    waits = [] if run is None else run.waits  # a check may be called outside a run
+    waits.append(make_messages)
     try:
-        stack.enter_context(context())
-        for item in _items(function()):
-            if len(messages) == _MAX_MESSAGES:
-                messages.append(_not_a_message(f"more than {_MAX_MESSAGES} messages"))
-                break
-            messages.append(_message(item))
-    except NoThreadError as error:
-        return _no_thread(error)
-    except (Exception, catch) as error:  # noqa: BLE001 - it becomes a message
-        return _failure(messages, error)
+        yield
     finally:
-        call_safely("Leaving the context of a check", stack.close, default=None)
-    return CheckOutcome(tuple(messages))
+        waits.pop()
+
+
+def _listen_to_sessions() -> None:
+    """Note the SQLAlchemy sessions that checks begin.
+
+    The session of a `scoped_session` outlives its thread, because it is part of a reference
+    cycle, and keeps its connection until the garbage collector runs.
+    """
+    session_class = getattr(sys.modules.get("sqlalchemy.orm"), "Session", None)
+    if session_class is not None:
+        from sqlalchemy import event
+
+        if not event.contains(session_class, "after_begin", _note_session):
+            event.listen(session_class, "after_begin", _note_session)
+
+
+def _note_session(session: Any, transaction: Any, _connection: Any) -> None:
+    run = _current_run.get()
+    is_ours = run is not None and run.thread_id == threading.get_ident()  # not of an async check
+    if run is not None and is_ours and not transaction.nested:
+        run.sessions.append(session)
 
 
 def _items(returned: Any) -> Iterable[object]:
@@ -227,26 +244,15 @@ async def _awaited(returned: Any) -> Any:
     return await returned
 
 
-def _failure(messages: Iterable[CheckMessage], error: BaseException) -> CheckOutcome:
-    text = f"{type(error).__name__}: {format_error(error)}"
-    message = Error(text, id=ERROR_CHECK_RAISED)
-    return CheckOutcome((*messages, message), format_traceback(error))
-
-
-def _no_thread(error: BaseException) -> CheckOutcome:
-    text = f"Check was not run because no thread could be started: {format_error(error)}"
-    return CheckOutcome((Error(text, id=ERROR_CHECK_TIMED_OUT),))
-
-
 def _message(item: object) -> CheckMessage:
     if isinstance(item, CheckMessage):
         return _cleaned(item)
-    return _not_a_message(f"{_shown(item)}, which is not a CheckMessage")
-
-
-def _not_a_message(returned: str) -> Error:
-    text = f"The check returned {returned}: return a list of Debug, Info, Warning, Error or "
-    text += "Critical, empty if there is nothing to report"
+    try:
+        shown = redact(truncate(repr(item)))[:_MAX_SHOWN]
+    except Exception:  # noqa: BLE001 - the object is the user's
+        shown = "an object whose repr() raises"
+    text = f"The check returned {shown} ({type(item).__name__}), which is not a CheckMessage: "
+    text += "return a list of Debug, Info, Warning, Error or Critical, empty if all is well"
     return Error(text, id=ERROR_CHECK_RETURNED_NO_MESSAGE)
 
 
@@ -260,12 +266,3 @@ def _cleaned(message: CheckMessage) -> CheckMessage:
         if value is not None:
             object.__setattr__(clean, name, redact(truncate(safe_str(value))))
     return clean
-
-
-def _shown(item: object) -> str:
-    try:
-        text = redact(truncate(repr(item)))
-    except Exception:  # noqa: BLE001 - the object is the user's
-        return f"a {type(item).__name__} whose repr() raises"
-    short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-    return f"{short} ({type(item).__name__})"

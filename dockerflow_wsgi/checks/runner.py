@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..errors import call_safely, log_redacted
@@ -61,7 +61,8 @@ class CheckRunner:
     ) -> None:
         self._registry = registry
         self._context = context
-        self._timeout_s = timeout_s
+        self._in_line = timeout_s is None
+        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._ttl_s = ttl_s
         self._failed_level = failed_level
         self._silenced = frozenset(silenced)
@@ -76,11 +77,7 @@ class CheckRunner:
         process = self._processes.setdefault(os.getpid(), _Process())
         heartbeat = self._join(process)
         if heartbeat.report is None:
-            try:
-                heartbeat.wait(in_line=self._timeout_s is None)
-            except BaseException:
-                process.heartbeat = None  # a signal: the next prober starts another run
-                raise
+            heartbeat.wait(in_line=self._in_line)
         return heartbeat.report or self._make_report(process, heartbeat)
 
     def _join(self, process: _Process) -> _Heartbeat:
@@ -99,70 +96,61 @@ class CheckRunner:
         self, functions: dict[str, CheckFunction], finished: dict[str, CheckRun]
     ) -> _Heartbeat:
         started_s = time.monotonic()
-        deadline_s = None if self._timeout_s is None else started_s + self._timeout_s
+        deadline_s = started_s + self._timeout_s
         runs = [
             self._registry.run(name, function, self._context, deadline_s)
             for name, function in functions.items()
         ]
-        is_overdue = any(run.is_overdue for run in (*runs, *finished.values()))
-        if deadline_s is not None and is_overdue:
+        if any(run.is_overdue for run in (*runs, *finished.values())):
             deadline_s = min(deadline_s, started_s + _MAX_WAIT_WHILE_OVERDUE_S)
         return _Heartbeat(functions, started_s, deadline_s, runs, finished)
 
     def _make_report(self, process: _Process, heartbeat: _Heartbeat) -> HeartbeatReport:
         runs = [heartbeat.shown_run(run) for run in heartbeat.runs]
-        results = tuple(self._result(run, heartbeat) for run in runs)
+        results = tuple(self._without_silenced(run.result()) for run in runs)
         report = HeartbeatReport(results, self._failed_level)
         if heartbeat.is_over and heartbeat.claim.acquire(blocking=False):
             heartbeat.report = report
             for run, result in zip(runs, results, strict=True):
-                if run.claim_log():
-                    call_safely("Logging a check", self._log, run, result, default=None)
-            self._call_hook(process, heartbeat.deadline_s, report)
+                if run.log_claim.acquire(blocking=False):
+                    call_safely("Logging a check", _log, result, default=None)
+            self._call_hook(process, heartbeat, report)
         return report
 
-    def _result(self, run: CheckRun, heartbeat: _Heartbeat) -> CheckResult:
-        is_new = run.started_s >= heartbeat.started_s
-        outcome = run.report(is_new=is_new, is_earlier=run not in heartbeat.runs)
-        messages = tuple(
-            message
-            for message in outcome.messages
-            if (message.id or run.name) not in self._silenced
-        )
-        return CheckResult(run.name, messages, run.duration_s, outcome.traceback)
+    def _without_silenced(self, result: CheckResult) -> CheckResult:
+        messages = (m for m in result.messages if (m.id or result.name) not in self._silenced)
+        return replace(result, messages=tuple(messages))
 
-    def _log(self, run: CheckRun, result: CheckResult) -> None:
-        for message in result.messages:
-            traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
-            text = f"{message.id or result.name}: {message.msg}"
-            log_redacted(logger, message.level, text, traceback, check=result.name)
-        is_done = run.outcome is not None and not run.is_overdue
-        if is_done and self._timeout_s is not None and result.duration_s > self._timeout_s / 2:
-            text = f"{result.name} is slow: it took {result.duration_s:.2f} s, more than half of "
-            text += f"its deadline of {self._timeout_s:g} s"
-            log_redacted(logger, logging.WARNING, text, check=result.name)
-
-    def _call_hook(
-        self, process: _Process, deadline_s: float | None, report: HeartbeatReport
-    ) -> None:
+    def _call_hook(self, process: _Process, heartbeat: _Heartbeat, report: HeartbeatReport) -> None:
         """Call ``on_report``, which may hang, on one of a few threads."""
-        if self.on_report is None:
+        hook = self.on_report
+        if hook is None:
             return
-        call = partial(call_safely, "on_heartbeat", self.on_report, report, default=None)
-        if deadline_s is None:
+
+        def call() -> None:
+            call_safely("on_heartbeat", hook, report, default=None)
+
+        if self._in_line:
             call()
             return
-        running = [run for run in process.hook_runs if run.outcome is None]
+        running = [run for run in process.hook_runs if not run.is_done]
         if len(running) >= _MAX_HOOK_CALLS:
             logger.error("on_heartbeat is not called: %d calls are running", len(running))
             return
-        run = CheckRun("on_heartbeat", call, nullcontext, None)
+        run = CheckRun("on_heartbeat", call, nullcontext, math.inf)
         process.hook_runs = [*running, run]
-        run.start()
+        run.start(in_line=False)
         if not running:  # else calls seem to hang
-            run.wait(max(deadline_s, time.monotonic() + _MIN_HOOK_WAIT_S))
-        for message in run.outcome.messages if run.outcome else ():
+            run.wait(max(heartbeat.deadline_s, time.monotonic() + _MIN_HOOK_WAIT_S))
+        for message in run.result().messages if run.is_done else ():
             logger.error("on_heartbeat: %s", message.msg)
+
+
+def _log(result: CheckResult) -> None:
+    for message in result.messages:
+        traceback = result.traceback if message.id == ERROR_CHECK_RAISED else None
+        text = f"{message.id or result.name}: {message.msg}"
+        log_redacted(logger, message.level, text, traceback, check=result.name)
 
 
 @dataclass(eq=False)
@@ -180,7 +168,7 @@ class _Heartbeat:
 
     functions: dict[str, CheckFunction]
     started_s: float  # seconds of the monotonic clock
-    deadline_s: float | None  # when probers stop waiting; None for when the checks are done
+    deadline_s: float  # when probers stop waiting; infinite for when the checks are done
     runs: list[CheckRun]
     finished: dict[str, CheckRun]  # the last finished run of each check, by name
     claim: threading.Lock = field(default_factory=threading.Lock)  # to log and to call the hook
@@ -188,29 +176,23 @@ class _Heartbeat:
 
     def wait(self, *, in_line: bool) -> None:
         """Start the checks, and wait until they are done or the deadline has passed."""
-        for run in self.runs if not in_line else ():
-            run.start()
         for run in self.runs:
-            if in_line:
-                run.run_in_line()
-            deadlines_s = [s for s in (self.deadline_s, run.deadline.time_s) if s is not None]
-            earliest_s = self.started_s + _MIN_WAIT_S
-            run.wait(max(min(deadlines_s), earliest_s) if deadlines_s else None)
+            run.start(in_line=in_line)
+        for run in self.runs:
+            until_s = min(self.deadline_s, run.deadline_s)
+            run.wait(max(until_s, self.started_s + _MIN_WAIT_S))
 
     @property
     def is_over(self) -> bool:
         """Whether all checks are done, or the deadline has passed."""
-        if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
-            return True
-        return all(run.outcome is not None or run.is_overdue for run in self.runs)
+        is_late = time.monotonic() >= self.deadline_s
+        return is_late or all(run.is_done or run.is_overdue for run in self.runs)
 
     def shown_run(self, run: CheckRun) -> CheckRun:
         """Return the run to report: the last finished one, if this one may still be in time."""
-        if run.outcome is not None or run.is_overdue:
-            return run
-        return self.finished.get(run.name, run)
+        return run if run.is_done or run.is_overdue else self.finished.get(run.name, run)
 
     def finished_runs(self) -> dict[str, CheckRun]:
         """Return the last finished run of each check, by name."""
         shown = map(self.shown_run, self.runs)
-        return {run.name: run for run in shown if run.outcome is not None}
+        return {run.name: run for run in shown if run.is_done}

@@ -56,8 +56,8 @@ report()
 """
     parent, child, parent_again = map(json.loads, run_python(SETUP + code))
     told = [line["details"]["hangs"]["messages"] for line in (parent, child, parent_again)]
-    assert "timed out after" in told[0]["dockerflow.checks.E002"]
-    assert "timed out after" in told[1]["dockerflow.checks.E002"]
+    assert "timed out: it is still running after" in told[0]["dockerflow.checks.E002"]
+    assert "timed out: it is still running after" in told[1]["dockerflow.checks.E002"]
     assert "still running" in told[2]["dockerflow.checks.E002"]
     assert {line["checks"]["fine"] for line in (parent, child, parent_again)} == {"ok"}
 

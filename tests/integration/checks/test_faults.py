@@ -324,7 +324,7 @@ FAULTS = {
     redis_refused_a_client_that_retries: {NO_REDIS},
     redis_not_resolved: {NO_REDIS},
     redis_silent: {NO_REDIS},
-    postgres_stopped: {E002},
+    postgres_stopped: {DB_API},
     postgres_killed_in_a_query: {DB_API},
     postgres_refuses_the_password: {DB_API},
     postgres_lacks_the_database: {DB_API},
