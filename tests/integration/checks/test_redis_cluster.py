@@ -35,24 +35,33 @@ def redis_cluster():
         for number, node in enumerate(nodes):
             first, end = SLOTS * number // 3, SLOTS * (number + 1) // 3
             node.execute_command("CLUSTER ADDSLOTS", *range(first, end))
-            node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0], first_bus)
-        wait_until(lambda: all(is_complete(node) for node in nodes))
+
+        def is_complete():
+            shown = [cluster_info(node) for node in nodes]
+            for node, info in zip(nodes[1:], shown[1:], strict=True):
+                if info["cluster_known_nodes"] == "1":  # a meeting that takes a second is forgotten
+                    node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0], first_bus)
+            seen = {(info["cluster_state"], info["cluster_known_nodes"]) for info in shown}
+            return seen == {("ok", "3")}
+
+        wait_until(is_complete)
         yield servers, ports
 
 
-def is_complete(node):
-    """Return whether a node sees all nodes and all slots."""
+def cluster_info(node):
+    """Return what a node knows about its cluster, as texts."""
     shown = node.execute_command("CLUSTER INFO")  # text or a dictionary, by redis-py's version
-    if not isinstance(shown, dict):
-        shown = dict(line.split(":") for line in shown.decode().split())
-    return (shown["cluster_state"], shown["cluster_known_nodes"]) == ("ok", "3")
+    if isinstance(shown, dict):
+        return shown
+    return dict(line.split(":") for line in shown.decode().split())
 
 
 def test_a_cluster_is_an_error_while_it_lacks_a_master():
     """PING is still answered by other nodes, but the app's commands fail."""
     with redis_cluster() as (servers, ports):
         cluster = RedisCluster(host="127.0.0.1", port=ports[0])
-        assert check_redis_connected(cluster) == []
+        # A node that gets no processor time for a second is missing for a moment.
+        wait_until(lambda: check_redis_connected(cluster) == [])
         servers[2].kill()
 
         def report():
