@@ -72,10 +72,10 @@ def sqlite_file(engine: Engine) -> str | None:
     if engine.dialect.name != "sqlite" or engine.url.host:
         return None  # another database, or SQLite on another host
     arguments, _ = engine.dialect.create_connect_args(engine.url)
-    path = str(arguments[0]) if arguments else ":memory:"
+    path = str(arguments[0]) if arguments else ""
     if path.startswith("file:"):
         parts = urlsplit(path)
-        path = ":memory:" if "mode=memory" in parts.query else unquote(parts.path)
+        path = "" if "mode=memory" in parts.query else unquote(parts.path)
     return None if path in {"", ":memory:"} else path
 
 
@@ -94,14 +94,8 @@ def run_query(
 ) -> T:
     """Run a query on a connection of the app's pool, or on a new one if the pool shares its own.
 
-    Args:
-        engine: The app's engine.
-        query: The query. It is repeated once if the server had closed the pooled connection.
-        make_message: Makes the message to report if the deadline passes during the wait for a
-            connection.
-
-    Returns:
-        The query's result. The connection is back in its pool in any case.
+    The query is repeated once if the server had closed the pooled connection. ``make_message``
+    makes the message to report if the deadline passes during the wait for a connection.
     """
     from sqlalchemy.exc import DBAPIError
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ..errors import require_extra
@@ -31,15 +30,20 @@ from .run import report_when_overdue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import TypeAlias
 
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
-    # The revisions, and which file or table is missing, if any
-    _Applied: TypeAlias = tuple[frozenset[str], str]
-
 _TABLE_HINT = "if env.py uses another one, configure version_table and version_table_schema"
+
+# By the config or the Migrate object.
+_scripts: WeakKeyDictionary[Any, _Scripts] = WeakKeyDictionary()
+_engines: WeakKeyDictionary[Any, Engine] = WeakKeyDictionary()
+
+
+class _Scripts(NamedTuple):
+    revisions: frozenset[str]
+    heads: frozenset[str]  # which nothing follows
 
 
 def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]:
@@ -73,14 +77,16 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
         return [_unusable(f"{type(error).__name__}: {format_error(error)}")]
     if engine.dialect.is_async:
         return [_unusable("the database's driver is for asyncio: pass a synchronous engine as db")]
+    if path := missing_file(engine):
+        return _compare(scripts, frozenset(), f"the SQLite file {path} does not exist")
     if sqlite_file(engine) is None and shares_connection(engine):
         return [_cannot_ask("the app may be using the connection of a database in memory")]
     try:
         with report_when_overdue(lambda: [_cannot_ask("it has not answered yet")]):
-            applied = _read_applied(engine, *_version_table(migrate))
+            query = partial(_read_applied, *_version_table(migrate))
+            return _compare(scripts, *run_query(engine, query, _cannot_ask))
     except SQLAlchemyError as error:
         return [_cannot_ask(format_db_error(error))]
-    return _compare(scripts, *applied)
 
 
 def _cannot_ask(reason: str) -> CheckMessage:
@@ -90,18 +96,6 @@ def _cannot_ask(reason: str) -> CheckMessage:
 
 def _unusable(reason: str) -> CheckMessage:
     return Error(f"The migrations are unusable: {reason}", id=ERROR_UNUSABLE_MIGRATIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scripts:
-    """The revisions that a directory of scripts has, and those that nothing follows."""
-
-    revisions: frozenset[str]
-    heads: frozenset[str]
-
-
-_scripts: WeakKeyDictionary[Any, _Scripts] = WeakKeyDictionary()
-_engines: WeakKeyDictionary[Any, Engine] = WeakKeyDictionary()
 
 
 def _is_flask_migrate(migrate: Any) -> bool:
@@ -151,13 +145,10 @@ def _version_table(migrate: Any) -> tuple[str, str | None]:
     return option("version_table") or "alembic_version", option("version_table_schema")
 
 
-def _read_applied(engine: Engine, name: str, schema: str | None) -> _Applied:
-    if path := missing_file(engine):
-        return frozenset(), f"the SQLite file {path} does not exist"
-    return run_query(engine, partial(_select_applied, name, schema), _cannot_ask)
-
-
-def _select_applied(name: str, schema: str | None, connection: Connection) -> _Applied:
+def _read_applied(
+    name: str, schema: str | None, connection: Connection
+) -> tuple[frozenset[str], str]:
+    """Return the database's revisions, and what is missing, if anything is."""
     # Alembic's MigrationContext would log two lines at INFO for each heartbeat.
     from sqlalchemy import column, inspect, select, table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +43,17 @@ class CheckResult:
         return level_to_text(self.level)
 
     def keyed_messages(self) -> dict[str, CheckMessage]:
-        """Return the messages by a unique key.
+        """Return the messages by their ID, or else by the check's name.
 
-        The key is the message's ID, or the check's name for a message without one. Further
-        messages with the same key get `` #2``, `` #3`` and so on appended.
+        Further messages with the same key get `` #2``, `` #3`` and so on appended.
         """
         keyed: dict[str, CheckMessage] = {}
         for message in self.messages:
-            key = first_key = message.id or self.name
+            key = message.id or self.name
             number = 1
             while key in keyed:
                 number += 1
-                key = f"{first_key} #{number}"
+                key = f"{message.id or self.name} #{number}"
             keyed[key] = message
         return keyed
 
@@ -105,18 +104,9 @@ class HeartbeatReport:
         }
 
     def to_dict(self, *, with_details: bool = True) -> dict[str, Any]:
-        """Return the JSON object of ``/__heartbeat__``.
-
-        Args:
-            with_details: Whether to include the messages.
-
-        Returns:
-            A dictionary with ``status``, ``checks`` and, with details, ``details``.
-        """
+        """Return the JSON object of ``/__heartbeat__``, with ``details`` or without."""
         shown: dict[str, Any] = {"status": self.status, "checks": self.checks}
-        if with_details:
-            shown["details"] = self.details
-        return shown
+        return {**shown, "details": self.details} if with_details else shown
 
     def to_html(
         self, http_status: str, *, version: str | None = None, with_details: bool = True
@@ -144,18 +134,14 @@ class HeartbeatReport:
 
 
 def format_duration(seconds: float) -> str:
-    """Format a duration for people, such as ``0.4 ms``, ``25 ms``, ``1.5 s`` or ``2 h 5 min``."""
+    """Format a duration for people, such as ``0.4 ms``, ``25 ms``, ``1.5 s`` or ``2:05:30``."""
     if seconds < 0.00995:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
+    if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _result_to_html(result: CheckResult, with_details: bool) -> str:

@@ -30,13 +30,13 @@ REPORT = HeartbeatReport(
         (0.025, "25 ms"),
         (0.9996, "1.0 s"),
         (1.54, "1.5 s"),
-        (59.97, "1 min 0 s"),
-        (3599.9, "1 h 0 min"),
-        (7500, "2 h 5 min"),
+        (61, "0:01:01"),
+        (3599.9, "1:00:00"),
+        (7530, "2:05:30"),
     ],
 )
 def test_durations_have_human_units(seconds, text):
-    """A duration has one decimal place below ten milliseconds, and two units from a minute on."""
+    """A duration is in milliseconds, in seconds, or from a minute on as ``h:mm:ss``."""
     assert format_duration(seconds) == text
 
 
@@ -59,7 +59,7 @@ def test_failed_checks_come_first():
 def test_the_page_shows_messages_hints_and_durations():
     """Everything that a check reports is on the page, escaped."""
     page = REPORT.to_html("500 Internal Server Error")
-    for text in ("&lt;b&gt;full", "clean up", "a.E1 #2", "0.4 ms", "25 ms", "1 min 1 s"):
+    for text in ("&lt;b&gt;full", "clean up", "a.E1 #2", "0.4 ms", "25 ms", "0:01:01"):
         assert text in page
     assert "Version" not in page
 
