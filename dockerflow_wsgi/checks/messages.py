@@ -16,14 +16,7 @@ WARNING = 30
 ERROR = 40
 CRITICAL = 50
 
-STATUSES = {
-    0: "ok",
-    DEBUG: "debug",
-    INFO: "info",
-    WARNING: "warning",
-    ERROR: "error",
-    CRITICAL: "critical",
-}
+STATUSES = {0: "ok", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 # Messages about a check, from the runner.
 ERROR_CHECK_RAISED = "dockerflow.checks.E001"
@@ -43,14 +36,7 @@ ERROR_UNUSABLE_MIGRATIONS = "dockerflow.health.E011"
 
 
 def level_to_text(level: int) -> str:
-    """Return the status text of a level.
-
-    Args:
-        level: Any number; one between two levels counts as the lower one.
-
-    Returns:
-        ``ok``, ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
-    """
+    """Return the status text of a level; a number between two levels counts as the lower one."""
     return STATUSES[max((known for known in STATUSES if known <= level), default=0)]
 
 
@@ -94,11 +80,7 @@ class CheckMessage:
         )
 
     def is_serious(self, level: int = ERROR) -> bool:
-        """Return whether the message has a level, or a higher one.
-
-        Args:
-            level: The level to compare with.
-        """
+        """Return whether the message has a level, or a higher one."""
         return self.level >= level
 
 

@@ -39,8 +39,8 @@ class ChecksMixin:
     def check(self, func: F | None = None, name: str | None = None) -> F | Callable[[F], F]:
         """Register a check; usable as a decorator, with and without parentheses.
 
-        A function with the same module and qualified name as the registered one replaces it, so
-        that an application factory can be called twice.
+        A function with the same module and qualified name replaces the registered one, so that
+        an application factory can be called twice.
 
         Args:
             func: The check: a function without arguments, plain or ``async``, that returns
@@ -62,35 +62,22 @@ class ChecksMixin:
     def init_check(
         self, check: Callable[..., Any], obj: object, name: str | None = None, **options: object
     ) -> None:
-        """Register a check that takes an object.
+        """Register a check that takes an object, such as a built-in one; see `check`.
 
         Args:
-            check: A function with that argument, such as a built-in check.
+            check: A function with that argument.
             obj: The argument, such as an engine or a client.
             name: The check's name; by default the function's name.
             **options: Keyword arguments for the function.
 
         Raises:
-            TypeError: ``check`` is not callable, or has no name and none was given.
-            ValueError: Another function is registered under the name, or this one with another
-                object.
+            ValueError: The name is taken, or the check is registered with another object.
         """
         self.registry.add(partial(check, obj, **options), name or getattr(check, "__name__", None))
 
 
 class CheckRegistry(ChecksMixin):
-    """A set of checks, in the order of their registration.
-
-    Each middleware has its own registry, unless one is passed to several of them.
-
-    Example:
-        >>> registry = CheckRegistry()
-        >>> @registry.check
-        ... def storage_reachable():
-        ...     return []
-        >>> list(registry.names)
-        ['storage_reachable']
-    """
+    """A set of checks in the order of registration, for one middleware or for several."""
 
     def __init__(self) -> None:
         self.registry = self
@@ -100,10 +87,7 @@ class CheckRegistry(ChecksMixin):
         self._runs: dict[tuple[str, int, CheckContext], CheckRun] = {}
 
     def remove(self, name: str) -> None:
-        """Remove a check. A run of it that is not over goes on.
-
-        Args:
-            name: The check's name.
+        """Remove a check by its name. A run of it that is not over goes on.
 
         Raises:
             KeyError: No check is registered under the name.

@@ -111,13 +111,7 @@ class HeartbeatReport:
     def to_html(
         self, http_status: str, *, version: str | None = None, with_details: bool = True
     ) -> str:
-        """Return a page for browsers that needs no other file.
-
-        Args:
-            http_status: The HTTP status of the response, with its reason phrase.
-            version: The version of the app, if known.
-            with_details: Whether to include host, durations and messages.
-        """
+        """Return a page for browsers; details are the host, durations and messages."""
         now = datetime.now(timezone.utc)
         facts = {"HTTP status": http_status, "Time": f"{now:%Y-%m-%d %H:%M:%S} UTC"}
         if with_details:
@@ -176,11 +170,10 @@ _PAGE = """\
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto;
   padding: 0 1rem; overflow-wrap: anywhere; }}
-h1 {{ font-size: 1.6rem; margin: 0 0 .6rem; }}
 ul {{ list-style: none; padding: 0; margin: 1.5rem 0; }}
 li {{ border-top: 1px solid #8886; padding: .7rem 0; }}
 dl {{ margin: .4rem 0 0; }}
-dt {{ font-size: .85rem; opacity: .8; }}
+dt, .duration {{ opacity: .8; }}
 dd {{ margin: 0 0 .4rem; white-space: pre-wrap; }}
 .facts {{ display: flex; flex-wrap: wrap; gap: .2rem 2rem; margin: 0; }}
 .status {{ display: inline-block; min-width: 4.5rem; padding: 0 .5rem; border-radius: .3rem;
@@ -188,7 +181,7 @@ dd {{ margin: 0 0 .4rem; white-space: pre-wrap; }}
 .ok {{ background: #1a7f37; }}
 .warning {{ background: #9a6700; }}
 .error, .critical {{ background: #cf222e; }}
-.duration {{ float: right; margin-left: 1rem; opacity: .8; font-variant-numeric: tabular-nums; }}
+.duration {{ float: right; margin-left: 1rem; }}
 </style>
 </head>
 <body>

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .run import CheckContext
 
 _MAX_WAIT_WHILE_OVERDUE_S = 0.1
-_MIN_WAIT_S = 0.02  # a check that recovers may return just now
 _MIN_HOOK_WAIT_S = 0.05
 _MAX_HOOK_CALLS = 4  # at the same time
 
@@ -33,9 +32,9 @@ logger = logging.getLogger("dockerflow_wsgi.checks")
 class CheckRunner:
     """Runs a registry's checks for one middleware.
 
-    Probers that ask at the same time share one run of the checks. A run ends at its own deadline.
-    While a check is known to be overdue, probers hardly wait at all, so that they cannot use up
-    the server's threads.
+    Probers that ask at the same time share one run of the checks, which ends at its own deadline.
+    While a check is known to be overdue, probers hardly wait, so they cannot use up the server's
+    threads.
 
     Args:
         registry: The checks.
@@ -179,8 +178,7 @@ class _Heartbeat:
         for run in self.runs:
             run.start(in_line=in_line)
         for run in self.runs:
-            until_s = min(self.deadline_s, run.deadline_s)
-            run.wait(max(until_s, self.started_s + _MIN_WAIT_S))
+            run.wait(min(self.deadline_s, run.deadline_s))
 
     @property
     def is_over(self) -> bool:
