@@ -1,4 +1,10 @@
-"""The app in the container: put your own in its place."""
+"""The app in the container: replace it by your own.
+
+The first lines of Dockerfile build and run the image. Without a container:
+
+    pip install . gunicorn
+    gunicorn --chdir examples/container app:wrapped_app
+"""
 
 import logging
 
@@ -10,7 +16,7 @@ logging.basicConfig(handlers=[MozlogHandler(name="acme")], level=logging.INFO)
 
 
 def app(environ, start_response):
-    """Tell which page was asked for."""
+    """Answer with the path of the request."""
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
     return [f"This is {environ['PATH_INFO']}\n".encode("latin-1")]
 

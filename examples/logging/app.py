@@ -1,14 +1,16 @@
-"""An app that leaves logging to whoever runs it; three ways to have all of it as mozlog.
+"""An app without a logging configuration, and three ways to log everything as mozlog.
 
-A file for logging.config.dictConfig, which gunicorn and others read as well:
+    pip install . gunicorn
+
+A JSON file for logging.config.dictConfig:
 
     gunicorn --log-config-json examples/logging/logging.json examples.logging.app:wrapped_app
 
-An ini file for logging.config.fileConfig; for gunicorn and, for instance, Alembic and Paste:
+An ini file for logging.config.fileConfig:
 
     gunicorn --log-config examples/logging/logging.ini examples.logging.app:wrapped_app
 
-Python, in gunicorn's own configuration:
+Python, in gunicorn's configuration:
 
     gunicorn --config examples/logging/gunicorn.conf.py examples.logging.app:wrapped_app
 """
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 def app(environ, start_response):
     """Log a line for each page; ``/broken`` raises."""
-    logger.info("A page is asked for", extra={"page": environ["PATH_INFO"]})
+    logger.info("A page was requested", extra={"page": environ["PATH_INFO"]})
     if environ["PATH_INFO"] == "/broken":
         raise RuntimeError("This page is broken")
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -1,8 +1,13 @@
-"""The Flask app in the rock; from the repository's root it is served without one.
+"""The Flask app in the rock.
 
+Serve it without a rock, from the root of the repository:
+
+    pip install '.[flask]' gunicorn
     gunicorn --chdir examples/rock app:app
 
-A rock's own gunicorn listens on 0.0.0.0:8000, and sends its metrics to the rock's StatsD exporter.
+Until your package index has dockerflow-wsgi, build a wheel into this directory and put its name into
+requirements.txt, as shown under "Rocks" in examples/README.md. A rock's own gunicorn listens on
+0.0.0.0:8000, and sends its metrics to the rock's StatsD exporter.
 """
 
 import logging

@@ -1,9 +1,11 @@
-"""The rock example: what Rockcraft's flask-framework extension wants of it, served as in a rock."""
+"""The rock example meets the rules of Rockcraft's flask-framework extension, and is served."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
+import shlex
 import shutil
 import socket
 from urllib.parse import urlsplit
@@ -11,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from commands import ON_LOOPBACK, documented, served
-from servers import EXAMPLES
+from programs import run
+from servers import EXAMPLES, ROOT
 from waiting import TIMEOUT_S
 
 ROCK = EXAMPLES / "rock"
@@ -21,14 +24,14 @@ VERSION = json.loads((ROCK / "version.json").read_text())
 
 
 def seconds(duration):
-    """Return how long a duration of Pebble's is, such as ``10s``."""
+    """Convert a duration of Pebble, such as ``10s``, to seconds."""
     assert duration.endswith("s")
     return float(duration[:-1])
 
 
 @pytest.fixture
 def rock(tmp_path):
-    """Serve the files that the rock holds, where it holds them, as its extension does."""
+    """Serve the rock's files in the rock's directories, with the extension's command."""
     for path in PRIMED:
         folder, _, name = path.rpartition("/")
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -42,7 +45,7 @@ def rock(tmp_path):
 
 
 def test_the_extension_accepts_the_project():
-    """``app`` at the top level of app.py, Flask on a line of its own, a base that it supports."""
+    """app.py has ``app`` at its top level, Flask is a requirement, and the base is supported."""
     tree = ast.parse((ROCK / "app.py").read_text())
     assigned = [step.targets[0] for step in tree.body if isinstance(step, ast.Assign)]
     assert "app" in [target.id for target in assigned]
@@ -56,7 +59,7 @@ def test_the_extension_accepts_the_project():
 
 
 def test_the_checks_are_what_pebble_understands():
-    """Known keys; each times out before the next begins, and after the heartbeat's deadline."""
+    """Checks have known keys, and a timeout between the heartbeat's deadline and the period."""
     assert {check["level"] for check in PROJECT["checks"].values()} == {"alive", "ready"}
     for check in PROJECT["checks"].values():
         assert check.keys() == {"override", "level", "period", "timeout", "http"}
@@ -66,7 +69,7 @@ def test_the_checks_are_what_pebble_understands():
 
 
 def test_the_rock_serves(rock):
-    """Its page, the version that was primed, and what its checks ask for."""
+    """The rock serves its page, its version and the endpoints that its checks request."""
     app, statsd = rock
     assert app.get("/").body == b"hello\n"
     assert app.get("/__version__").json() == VERSION
@@ -79,9 +82,24 @@ def test_the_rock_serves(rock):
     assert summary["path"] == "/"
 
 
-def test_it_is_served_without_a_rock_too(tmp_path):
-    """With the documented command, from the repository's root."""
+def test_it_is_served_without_a_rock_too():
+    """The documented command serves the app from the repository's root."""
     (command,) = documented("rock/app.py")
     with served(command, GUNICORN_CMD_ARGS=ON_LOOPBACK) as app:
         assert app.get("/__heartbeat__").json()["checks"] == {"disk_has_space": "ok"}
         assert app.get("/__version__").json() == VERSION
+
+
+def test_a_wheel_can_replace_the_package_on_the_index(tmp_path):
+    """The documented command makes requirements.txt name the wheel, with its version and extra."""
+    text = (EXAMPLES / "README.md").read_text()
+    build, edit = re.findall(r"^(?:pip wheel|sed) .+$", text.partition("## Rocks")[2], re.MULTILINE)
+    assert shlex.split(build)[-2:] == ["examples/rock", "."]
+    requirements = tmp_path / "requirements.txt"
+    shutil.copy(ROCK / "requirements.txt", requirements)
+    run(edit.replace("examples/rock/requirements.txt", str(requirements)), check=True)
+    version = re.search('^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[
+        1
+    ]
+    wheel = f"dockerflow_wsgi-{version}-py3-none-any.whl"
+    assert requirements.read_text().splitlines() == ["Flask", f"./{wheel}[flask]"]
