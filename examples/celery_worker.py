@@ -61,13 +61,13 @@ def pass_request_id(headers, **_):
 @parent_registry.check
 @process_registry.check
 def broker_answers():
-    """Connect to the broker; what that raises is reported."""
+    """Connect to the broker; exceptions are reported."""
     with app.connection_for_read(connect_timeout=2) as connection:
         connection.ensure_connection(max_retries=1, interval_start=0)
 
 
 class Main:
-    """What the main thread of this process does."""
+    """The state of this process's main thread."""
 
     last_loop_s = time.monotonic()
     task_started_s = None
@@ -123,11 +123,11 @@ def serve_the_process(**_):
 
 @app.task
 def greet(name):
-    """Be a task."""
+    """Return a greeting."""
     return f"Hello, {name}"
 
 
 @app.task
 def show_request_id():
-    """Be a task that shows the ID of the request that queued it."""
+    """Return the ID of the request that queued this task."""
     return get_request_id()

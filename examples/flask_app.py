@@ -43,7 +43,7 @@ def redis_client():
 
 
 def report_to_sentry():
-    """Report each exception once: Flask's integration does, so the summary need not."""
+    """Report each exception once, by Flask's integration, and ignore the summary."""
     import sentry_sdk  # noqa: PLC0415 - needed only with SENTRY_DSN
     from sentry_sdk.integrations.logging import ignore_logger  # noqa: PLC0415
 

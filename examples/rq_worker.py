@@ -36,7 +36,7 @@ registry.init_check(checks.check_redis_connected, client)
 
 @registry.check
 def queue_is_short():
-    """Warn when jobs come faster than they are done."""
+    """Warn when jobs arrive faster than they are done."""
     if queue.count > 1000:
         return [checks.Warning(f"{queue.count} jobs wait", id="rq_worker.W001")]
     return []
@@ -68,12 +68,12 @@ def main_thread_loops():
 
 
 def enqueue(function, *args):
-    """Queue a job with the ID of the current request; to be called by a web application."""
+    """Queue a job with the ID of the current request; a web application calls it."""
     return queue.enqueue(function, *args, meta={"request_id": get_request_id()})
 
 
 def greet(name):
-    """Be a job."""
+    """Log a greeting; a job."""
     logging.getLogger("rq_worker").info("Greeting %s", name)
     return f"Hello, {name}"
 

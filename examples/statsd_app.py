@@ -27,7 +27,7 @@ statsd = StatsClient(
 
 @dockerflow.check
 def maintenance():
-    """Fail while there is a file that says so, to see what the other signal sends."""
+    """Fail while a file exists, to send the other signal."""
     if MAINTENANCE_FILE.exists():
         return [checks.Warning(f"There is a file {MAINTENANCE_FILE}", id="statsd_app.W001")]
     return []
@@ -35,14 +35,14 @@ def maintenance():
 
 @heartbeat_passed.connect_via(app)
 def heartbeat_passed_handler(sender, level, report, **extra):
-    """Count a heartbeat that is well."""
+    """Count a heartbeat that passed."""
     statsd.incr("heartbeat.pass")
     send_durations(report)
 
 
 @heartbeat_failed.connect_via(app)
 def heartbeat_failed_handler(sender, level, report, **extra):
-    """Count a heartbeat that has failed."""
+    """Count a heartbeat that failed."""
     statsd.incr("heartbeat.fail")
     send_durations(report)
 
@@ -55,5 +55,5 @@ def send_durations(report):
 
 @app.route("/")
 def hello():
-    """Say hello."""
+    """Answer with a greeting."""
     return "hello\n"

@@ -4,15 +4,15 @@ import os
 
 bind = f"0.0.0.0:{os.environ.get('PORT') or '8000'}"
 
-# One worker, or as many as WEB_CONCURRENCY says. Rather start more containers.
-# With threads, a probe need not wait for slow requests.
+# One worker, or WEB_CONCURRENCY of them. Start more containers instead.
+# With threads, a probe does not wait for slow requests.
 threads = 4
 
-# Each worker imports the app for itself. preload_app = True saves memory, and the middleware
-# allows it: it starts threads and connects when it is asked, in the worker, not at import.
+# Each worker imports the app. preload_app = True saves memory, and the middleware allows it: it
+# starts threads and connects on the first request, in the worker, not at import.
 
-# In memory: here workers show that they live. On a slow disk they would seem to be dead.
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes a file of its own there
+# In memory: workers update a file here to show that they are alive. A slow disk delays that.
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes a private file there
 
 # A socket for gunicornc, in the home directory: the user "app" cannot write there.
 control_socket_disable = True
@@ -31,5 +31,5 @@ logconfig_dict = {
         },
     },
     "root": {"handlers": ["stdout"], "level": os.environ.get("LOG_LEVEL", "INFO")},
-    "loggers": {"gunicorn.error": {"propagate": True}},  # and not to a handler of its own
+    "loggers": {"gunicorn.error": {"propagate": True}},  # not to its own handler
 }

@@ -1,7 +1,7 @@
-"""gunicorn's own logs as mozlog, and the app's: app.py tells how to run it.
+"""gunicorn's own logs and the app's as mozlog; app.py has the command.
 
-One thing remains plain text: of an app that cannot be imported, gunicorn also prints the
-exception to stderr, besides the line with the traceback; with preload_app it does only that.
+If an app cannot be imported, gunicorn also prints the exception to stderr as plain text; with
+preload_app it only prints it.
 """
 
 import logging
@@ -27,6 +27,6 @@ logconfig_dict = {
         },
     },
     "root": {"handlers": ["stdout"], "level": "INFO"},
-    # In place of gunicorn's defaults, which name its own handlers. Its records go on to the root's.
+    # Replaces gunicorn's default handlers: its records go to the root's handler.
     "loggers": {"gunicorn.error": {"propagate": True}},
 }

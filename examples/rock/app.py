@@ -5,7 +5,7 @@ Serve it without a rock, from the root of the repository:
     pip install '.[flask]' gunicorn
     gunicorn --chdir examples/rock app:app
 
-Until your package index has dockerflow-wsgi, build a wheel into this directory and put its name into
+Until your package index has dockerflow-wsgi, build a wheel into this directory, and name it in
 requirements.txt, as shown under "Rocks" in examples/README.md. A rock's own gunicorn listens on
 0.0.0.0:8000, and sends its metrics to the rock's StatsD exporter.
 """
