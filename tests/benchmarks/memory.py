@@ -1,4 +1,4 @@
-"""Serves a million requests, and shows what grows: nothing.
+"""Serve a million requests, and show that memory does not grow.
 
     pip install . psutil
     python tests/benchmarks/memory.py [--requests 1000000]
@@ -31,7 +31,7 @@ process = psutil.Process(os.getpid())
 
 
 class NullHandler(logging.StreamHandler):
-    """Formats, and keeps nothing."""
+    """Formats records without keeping them."""
 
     def emit(self, record):
         """Format a record."""
@@ -46,7 +46,7 @@ def app(environ, start_response):
 
 
 def serve(wrapped, number):
-    """Serve a request as a server does whose client reads one chunk."""
+    """Serve a request like a server whose client reads one chunk."""
     environ = {
         "REQUEST_METHOD": "GET",
         "PATH_INFO": PATHS[number % len(PATHS)],
@@ -62,7 +62,7 @@ def serve(wrapped, number):
 
 
 def main():
-    """Serve, and print each tenth."""
+    """Serve the requests, and print a line for each tenth."""
     parser = argparse.ArgumentParser(description="Show that memory does not grow.")
     parser.add_argument("--requests", type=int, default=1_000_000, help="default: 1000000")
     requests = parser.parse_args().requests

@@ -133,7 +133,7 @@ def flask_app():
 
 
 def make_variants(version_path: str) -> dict[str, Variant]:
-    """Make everything that is measured, by its label, with ``version.json`` in a directory."""
+    """Make all variants by label, with ``version.json`` in a directory."""
     ours = DockerflowMiddleware(plain_app, version_path=version_path)
     flask_ours = flask_app()
     flask_ours.wsgi_app = DockerflowMiddleware(flask_ours.wsgi_app)
@@ -162,7 +162,7 @@ def make_variants(version_path: str) -> dict[str, Variant]:
 
 
 def write_version(directory: str) -> None:
-    """Write a ``version.json`` that looks as if it had been there for long."""
+    """Write a ``version.json`` with an old modification time."""
     path = os.path.join(directory, "version.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(VERSION, file)
@@ -185,7 +185,7 @@ def set_up_logging(variant: Variant, stream: TextIO, handlers: int = 1) -> None:
 
 
 def verify(label: str, variant: Variant) -> None:
-    """Assert that a variant does what it says."""
+    """Assert that a variant behaves as described."""
     stream, started = io.StringIO(), []
     set_up_logging(variant, stream)
     iterable = variant.app(make_environ(variant.path), lambda *start: started.append(start))
@@ -226,7 +226,7 @@ def measure(variants: dict[str, Variant], rounds: int, handlers: int) -> dict[st
 
 
 def make_formatters() -> dict[str, logging.Formatter]:
-    """Make the formatters to compare, each with what it needs to show a record's extras."""
+    """Make the formatters to compare, configured to show a record's extras."""
     foreign = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -293,7 +293,7 @@ def summary_ratios(added: dict[str, float], set_up: str) -> list[tuple[str, floa
 
 
 def ratios(us: dict[str, float], added: dict[str, float]) -> list[tuple[str, float, str]]:
-    """Return what else is compared, its value and its goal."""
+    """Return the other comparisons, with value and goal."""
     probes = [us[f"theirs, {path}"] / us[f"ours, {path}"] for path in PROBES]
     off = added["flask, theirs, off"] / added["plain, ours, off"]
     return [
@@ -306,7 +306,7 @@ def ratios(us: dict[str, float], added: dict[str, float]) -> list[tuple[str, flo
 
 
 def format_rows(rows: list[tuple[str, float, str]]) -> list[str]:
-    """Format what is compared, its value and its goal."""
+    """Format a comparison with its value and its goal."""
     return [f"{name:42}{now:9.2f}{goal:>9}" for name, now, goal in rows]
 
 

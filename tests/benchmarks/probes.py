@@ -1,4 +1,4 @@
-"""How long pages and /__lbheartbeat__ take while probers ask beside a hung check; prints a table.
+"""Measure pages and /__lbheartbeat__ while a check hangs and probes arrive; print a table.
 
     pip install '.[test]' --group benchmark
     python tests/benchmarks/probes.py [--seconds 5] [--rates 0 1 5 50] [--servers gthread ...]

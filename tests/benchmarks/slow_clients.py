@@ -1,4 +1,4 @@
-"""Floods the background server with slow clients, and shows that probers do not notice.
+"""Flood the background server with slow clients, and show that probes are still answered.
 
     pip install '.[test]'
     python tests/benchmarks/slow_clients.py [--seconds 20]
@@ -27,7 +27,7 @@ process = psutil.Process(os.getpid())
 
 
 def flood(port, end_s, counts):
-    """Connect until a time, and send half a request each."""
+    """Connect repeatedly until a time, and send half a request each."""
     kept = []
     while time.monotonic() < end_s:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Asks for a hundred thousand heartbeats, mixed with faults, and shows what grows: nothing.
+"""Request 100,000 heartbeats, mixed with faults, and show that no resource grows.
 
     pip install '.[test]'
     python tests/benchmarks/soak.py [--heartbeats 100000]
@@ -58,7 +58,7 @@ class Soak:
         self.app.check(lambda: ["junk"], name="junk")
 
     def ask(self):
-        """Ask for the heartbeat, and return the body."""
+        """Request the heartbeat, and return the body."""
         body = self.app(make_environ("/__heartbeat__"), Server().start_response)
         shown = b"".join(body)
         if hasattr(body, "close"):
@@ -66,7 +66,7 @@ class Soak:
         return shown
 
     def break_everything(self):
-        """Cause each fault, see that it is told, and mend it."""
+        """Cause each fault, check that it is reported, and repair it."""
         self.server.send_signal(signal.SIGSTOP)
         self.expect(b'"check_redis_connected": "error"')
         self.server.send_signal(signal.SIGCONT)
@@ -79,7 +79,7 @@ class Soak:
         self.gate.set()
 
     def expect(self, text):
-        """Ask for the heartbeat until it shows a text: other results may be the last ones."""
+        """Request the heartbeat until it reports a text: other results may be the last ones."""
         wait_until(lambda: text in self.ask())
 
 

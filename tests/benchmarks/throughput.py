@@ -1,4 +1,4 @@
-"""What share of its requests per second a server keeps with the middleware; prints a table.
+"""Measure the requests per second of a server with and without the middleware; print a table.
 
     pip install --upgrade pip  # 25.1 or newer
     pip install '.[flask]' gunicorn psutil --group benchmark
@@ -91,14 +91,14 @@ def without_summaries(name):
 
 
 def log_to_the_null_device():
-    """Write summaries as in production, but keep none."""
+    """Write summaries as in production, and discard them."""
     handler = logging.StreamHandler(null)
     handler.setFormatter(MozlogFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
 
 
 def requests_per_second(port, seconds):
-    """Ask a server for some seconds with eight connections."""
+    """Send requests for some seconds on eight connections."""
     command = ["wrk", "--threads=1", "--connections=8", f"--duration={seconds}s"]
     done = subprocess.run(
         [*command, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True
@@ -108,7 +108,7 @@ def requests_per_second(port, seconds):
 
 
 def measure(options, rounds, seconds):
-    """Return each variant's requests per second, by round, with those of the bare one before."""
+    """Return each variant's requests per second by round, with those of the app alone."""
     measured = {variant: [] for variant in VARIANTS}
     with ExitStack() as stack:
         ports = {

@@ -1,4 +1,4 @@
-"""Sentry and the summaries of requests that raise, in an interpreter of their own."""
+"""Sentry and the summaries of requests that raise, in a separate interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks an app for a page, bare and wrapped, and compares what it answers."""
+"""Requests a page with and without the middleware, and compares the responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wsgi import call, make_environ
 
 
 class Answer(NamedTuple):
-    """What a server got from an app."""
+    """The response of an app to a server."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
         return value
 
     def as_unwrapped(self):
-        """Return what the app itself must have answered: all but the request's ID and the time."""
+        """Return the app's part of the response: all except the request's ID and the time."""
         headers = [
             header for header in self.headers if header[0].lower() not in {"x-request-id", "date"}
         ]
@@ -37,14 +37,14 @@ class Answer(NamedTuple):
 
 
 def ask(app, path="/page", method="GET", body=b"", **keys):
-    """Call an app as a server does, and read its answer."""
+    """Call an app as a server does, and read its response."""
     keys = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body), **keys}
     server, content = call(app, make_environ(path, method, **keys))
     return Answer(server.status, server.starts[-1][1], content)
 
 
 def assert_summary(record, answer, path, method="GET"):
-    """Assert that a summary is that of an answer."""
+    """Assert that a summary belongs to a response."""
     assert (record.path, record.method) == (path, method)
     assert record.code == int(answer.status[:3])
     assert [record.rid] == answer.request_ids

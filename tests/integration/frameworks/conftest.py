@@ -15,7 +15,7 @@ def framework(request):
 
 @pytest.fixture
 def ask_both(framework, summaries):
-    """Return a function that asks the bare app and the wrapped one for the same page.
+    """Return a function that requests a page with and without the middleware.
 
     The answers must be the same, and the wrapped app's must have its one summary.
     """

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def around(app, middleware):
-    """Wrap an app as README says for any framework: the result is what the server gets."""
+    """Wrap an app as README shows for any framework; the server gets the result."""
     dockerflow = DockerflowMiddleware(middleware(app))
     return dockerflow, dockerflow
 
 
 def inside_flask(app, middleware):
-    """Wrap a Flask app as Flask's documentation says for any middleware."""
+    """Wrap a Flask app as Flask's documentation shows for any middleware."""
     app.wsgi_app = dockerflow = DockerflowMiddleware(middleware(app.wsgi_app))
     return app, dockerflow
 
@@ -48,7 +48,7 @@ class Framework:
     put: Callable = around
 
     def wrapped(self, middleware=lambda app: app, **options):
-        """Make an app and wrap it, with another middleware between it and ours."""
+        """Make an app and wrap it, with another middleware in between."""
         return self.put(self.make_app(**options), middleware)[0]
 
     def __str__(self):

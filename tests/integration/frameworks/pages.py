@@ -1,4 +1,4 @@
-"""What the pages of every framework's small app have in common.
+"""The parts that the small apps of all frameworks share.
 
 Each app has ``/page``, ``/error``, ``/stream``, ``/breaks``, ``/file``, ``/redirect``, ``/upload``
 and ``/cookies``, written as the framework's own documentation would.
@@ -14,12 +14,12 @@ COOKIES = {"flavour": "oat", "size": "large"}
 
 
 def fail():
-    """Raise what no framework knows."""
+    """Raise an exception that frameworks do not handle."""
     raise ValueError("broken view")
 
 
 def chunks(environ):
-    """Yield chunks that tell the request's ID, and note in the environ how far this went."""
+    """Yield chunks with the request's ID, and record the progress in the environ."""
     progress = environ.setdefault("test.progress", [])
     for number in range(3):
         progress.append(number)
@@ -33,5 +33,5 @@ def breaking_chunks():
 
 
 def receipt(title, filename, content):
-    """Tell what was uploaded."""
+    """Describe the upload."""
     return f"{title}: {filename}, {len(content)} bytes"

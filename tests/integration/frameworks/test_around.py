@@ -1,4 +1,4 @@
-"""Other middlewares between us and an app of each framework, and around us."""
+"""Other middlewares inside and outside the middleware, with an app of each framework."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def dispatcher(app):
 
 
 def open_telemetry(app):
-    """Trace an app for nobody."""
+    """Trace an app without an exporter."""
     return OpenTelemetryMiddleware(app, tracer_provider=TracerProvider())
 
 
 def between(framework, middleware, **options):
-    """Make an app with a middleware between it and us."""
+    """Make an app with another middleware inside ours."""
     return framework.wrapped(middleware, **options)
 
 
 def around(framework, middleware, **options):
-    """Make an app with a middleware around us."""
+    """Make an app with another middleware outside ours."""
     return middleware(framework.wrapped(**options))
 
 
@@ -57,14 +57,14 @@ PATHS = ("/page", "/stream", "/file", "/cookies", "/error")
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("middleware", [*MIDDLEWARES, pytest.param(validator, id="validator")])
 def test_a_middleware_between_us_and_the_app(ask_both, middleware, path):
-    """Page by page the answer stays the same, with one ID and one summary."""
+    """Each page is the same with another middleware inside, with one ID and one summary."""
     ask_both(path, middleware=middleware)
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("middleware", MIDDLEWARES)
 def test_a_middleware_around_us(framework, summaries, middleware, path):
-    """The same the other way round."""
+    """Each page is the same with another middleware outside, with one ID and one summary."""
     expected = ask(middleware(framework.make_app()), path)
     answer = ask(around(framework, middleware), path)
     assert answer.as_unwrapped() == expected.as_unwrapped()
@@ -76,7 +76,7 @@ def test_a_middleware_around_us(framework, summaries, middleware, path):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("middleware", MIDDLEWARES)
 def test_probes_are_answered(framework, summaries, middleware, order):
-    """The endpoints are there whatever stands in front of or behind us."""
+    """The endpoints answer with another middleware on either side."""
     app = order(framework, middleware)
     for path in ("/__lbheartbeat__", "/__heartbeat__"):
         answer = ask(app, path)
@@ -87,7 +87,7 @@ def test_probes_are_answered(framework, summaries, middleware, order):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_proxy_fix_tells_the_app_where_the_client_is(framework, order):
-    """A redirect leads to the host and the prefix that the client asked for."""
+    """A redirect leads to the host and the prefix of the client's request."""
     headers = {
         "HTTP_X_FORWARDED_HOST": "acme.test",
         "HTTP_X_FORWARDED_PROTO": "https",
@@ -101,7 +101,7 @@ def test_proxy_fix_tells_the_app_where_the_client_is(framework, order):
 
 @pytest.mark.parametrize(("order", "expected"), [(between, ["/logo.txt"]), (around, [])])
 def test_whitenoise_serves_its_files(framework, summaries, tmp_path, order, expected):
-    """Behind us, its files have summaries; around us, they never reach us."""
+    """WhiteNoise's files have summaries inside the middleware, and none outside."""
     (tmp_path / "logo.txt").write_text("logo")
 
     app = order(framework, partial(WhiteNoise, root=tmp_path))
@@ -111,7 +111,7 @@ def test_whitenoise_serves_its_files(framework, summaries, tmp_path, order, expe
 
 @pytest.fixture
 def sentry_events():
-    """Collect what Sentry would send; none of its integrations patches anything."""
+    """Collect Sentry's events, without integrations that patch other packages."""
     events = []
     sentry_sdk.init(
         "https://key@127.0.0.1/1",
@@ -127,7 +127,7 @@ def sentry_events():
 @pytest.mark.parametrize("path", ["/error", "/breaks"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_sentry_sees_an_exception_once(framework, summaries, sentry_events, order, path):
-    """On the way to the server, or in the middle of a stream; our summary tells the same."""
+    """Sentry and the summary have an exception once each, also in the middle of a stream."""
     app = order(framework, SentryWsgiMiddleware, propagate=True)
     with pytest.raises(ValueError, match="broken view"):
         ask(app, path)
@@ -136,7 +136,7 @@ def test_sentry_sees_an_exception_once(framework, summaries, sentry_events, orde
 
 
 def open_telemetry_with_spans():
-    """Return OpenTelemetry's middleware, and what it exports to."""
+    """Return OpenTelemetry's middleware and its exporter."""
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -145,7 +145,7 @@ def open_telemetry_with_spans():
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_open_telemetrys_span_ends_with_the_stream(framework, summaries, order):
-    """One span for the request, which has ended as our summary is written; the ID is in sight."""
+    """A request has one span, which ends with the stream, and one summary."""
     traced, spans = open_telemetry_with_spans()
     app = order(framework, traced)
     answer = ask(app, "/stream")
@@ -158,7 +158,7 @@ def test_open_telemetrys_span_ends_with_the_stream(framework, summaries, order):
 @pytest.mark.parametrize("path", ["/error", "/breaks"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_open_telemetrys_span_ends_with_an_exception(framework, summaries, order, path):
-    """It has the exception, and so has our summary."""
+    """The span and the summary have the exception."""
     traced, spans = open_telemetry_with_spans()
     app = order(framework, traced, propagate=True)
     with pytest.raises(ValueError, match="broken view"):
@@ -187,7 +187,7 @@ def test_mounted_below_a_prefix(framework, summaries):
 
 
 def test_around_what_is_mounted_below_a_prefix(framework, summaries):
-    """The endpoints stand at the root; what is below the prefix is the app's."""
+    """The endpoints of a wrapped dispatcher are at the root; other paths reach the app."""
     app = DockerflowMiddleware(below("/shop", framework.make_app()))
     assert ask(app, "/__heartbeat__").status == "200 OK"
     assert ask(app, "/shop/page").body == pages.GREETING.encode()
@@ -198,7 +198,7 @@ def test_around_what_is_mounted_below_a_prefix(framework, summaries):
 
 @pytest.mark.parametrize("path", [*PATHS, "/__lbheartbeat__"])
 def test_wrapped_twice_unnoticed(framework, summaries, path):
-    """A middleware behind a function cannot be found; there is still one summary and one ID."""
+    """A request has one summary and one ID even if a function hides the second middleware."""
     expected = ask(framework.wrapped(), path)
     summaries.records.clear()
     wrapped = framework.wrapped()

@@ -1,4 +1,4 @@
-"""An app of each framework answers wrapped as it does bare, and gets its summaries."""
+"""An app of each framework responds as without the middleware, and has summaries."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ FORM = (
 
 
 def test_a_page(ask_both):
-    """Status, headers and body are the app's."""
+    """Status, headers and body are the app's own."""
     answer = ask_both("/page")
     assert answer.status == "200 OK"
     assert answer.body == pages.GREETING.encode()
 
 
 def test_head(ask_both):
-    """The headers of the page; a body that the framework leaves to the server is left to it."""
+    """A response to ``HEAD`` has the page's headers and the framework's body."""
     assert ask_both("/page", "HEAD").status == "200 OK"
 
 
 def test_a_page_that_is_not_there(ask_both):
-    """The app's own 404."""
+    """An unknown page is the app's 404."""
     assert ask_both("/nowhere").status.startswith("404 ")
 
 
 def test_a_redirect(ask_both):
-    """The location is made of the host that the client asked for, or leaves it out."""
+    """A redirect's location has the host of the client's request, or no host."""
     answer = ask_both("/redirect", HTTP_HOST="acme.test")
     assert answer.status.startswith("302 ")
     assert answer.get("Location") in {"http://acme.test/page", "/page"}
@@ -58,7 +58,7 @@ def test_cookies(ask_both):
 
 
 def test_an_upload(ask_both):
-    """A form with a file reaches the app whole, by an input that still is what PEP 3333 wants."""
+    """A form with a file reaches the app, by an input that complies with PEP 3333."""
     content_type = "multipart/form-data; boundary=b0undary"
     answer = ask_both("/upload", "POST", body=FORM, CONTENT_TYPE=content_type, middleware=validator)
     assert answer.status == "200 OK"
@@ -66,12 +66,12 @@ def test_an_upload(ask_both):
 
 
 def test_the_clients_request_id(ask_both):
-    """Each framework hands on the ID that came with the request, and only that one."""
+    """The app and the response have the ID of the request, and no other."""
     assert ask_both("/page", HTTP_X_REQUEST_ID="client-1").request_ids == ["client-1"]
 
 
 def test_a_stream_sees_its_request_in_every_chunk(ask_both):
-    """Though the framework makes the chunks when its view has long returned."""
+    """The request ID can be read in a stream, after the view has returned."""
     answer = ask_both("/stream")
     (request_id,) = answer.request_ids
     assert answer.body == b"".join(b"%d %s\n" % (n, request_id.encode()) for n in range(3))
@@ -79,7 +79,7 @@ def test_a_stream_sees_its_request_in_every_chunk(ask_both):
 
 
 def steps(app):
-    """Tell how far the app's stream has gone after the call, and after each chunk."""
+    """Return the progress of the app's stream after the call, and after each chunk."""
     progress = []
     body = app(make_environ("/stream", **{"test.progress": progress}), Server().start_response)
     seen = [len(progress)]
@@ -89,14 +89,14 @@ def steps(app):
 
 
 def test_a_stream_is_streamed(framework):
-    """No chunk is made sooner than without us, where the app itself streams."""
+    """No chunk is made sooner than without the middleware if the app streams."""
     wrapped = steps(framework.wrapped())
     assert wrapped == steps(framework.make_app())
     assert wrapped[1:] == [1, 2, 3]
 
 
 def test_a_stream_that_breaks(framework, summaries):
-    """What was raised half way reaches the server, and the summary."""
+    """An exception in the middle of a stream reaches the server and the summary."""
     app = framework.wrapped()
     with pytest.raises(ValueError, match="broken view"):
         ask(app, "/breaks")
@@ -106,13 +106,13 @@ def test_a_stream_that_breaks(framework, summaries):
 
 
 def test_a_file(ask_both):
-    """Its content and its headers."""
+    """A file has the same content and headers as without the middleware."""
     with open(pages.FILE, "rb") as file:
         assert ask_both("/file").body == file.read()
 
 
 def test_a_file_is_left_to_the_server(framework, summaries):
-    """Each framework uses ``wsgi.file_wrapper``; the server gets what its own wrapper made."""
+    """Frameworks use ``wsgi.file_wrapper``, and the server gets its wrapper's object."""
 
     class Wrapper:
         def __init__(self, file, block_size=8192):
@@ -133,7 +133,7 @@ def test_a_file_is_left_to_the_server(framework, summaries):
 
 
 def test_an_error_page(framework, ask_both, summaries):
-    """The framework's own, whatever it caught; only the Flask extension knows what that was."""
+    """An error page is the framework's; only the Flask extension logs the exception."""
     answer = ask_both("/error")
     assert answer.status.startswith("500 ")
     if framework.name == "Flask-extension":
@@ -144,7 +144,7 @@ def test_an_error_page(framework, ask_both, summaries):
 
 
 def test_an_exception_that_the_framework_lets_through(framework, summaries):
-    """It reaches the server unchanged; the summary has what was raised."""
+    """An exception reaches the server unchanged, and the summary has it."""
     with pytest.raises(ValueError, match="broken view"):
         ask(framework.make_app(propagate=True), "/error")
     wrapped = framework.wrapped(propagate=True)
@@ -158,6 +158,6 @@ def test_an_exception_that_the_framework_lets_through(framework, summaries):
 
 
 def test_an_async_view_of_django_sees_its_request(summaries):
-    """Django runs it on an event loop of its own."""
+    """An ``async`` view, which Django runs on another event loop, has the request ID."""
     answer = ask(DockerflowMiddleware(django_app.make_app()), "/async")
     assert answer.body.decode() == summaries[0].rid

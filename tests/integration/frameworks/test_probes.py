@@ -16,7 +16,7 @@ from dockerflow_wsgi import DockerflowMiddleware
 
 
 class Reply(NamedTuple):
-    """What a server sent, all of it."""
+    """The complete response of a server."""
 
     status: bytes
     head: bytes
@@ -24,13 +24,13 @@ class Reply(NamedTuple):
 
 
 def get(port, path):
-    """Ask as HAProxy does, and read until the server has done with it."""
+    """Send a request as HAProxy does, and read until the server closes the connection."""
     head, _, body = probe(port, path).partition(b"\r\n\r\n")
     return Reply(head.split(b"\r\n")[0].partition(b" ")[2], head, body)
 
 
 def test_over_a_real_server(framework, summaries, version_directory, monkeypatch):
-    """Pages and probes, with a validator on both sides of us."""
+    """Serve pages and probes with a WSGI validator on both sides of the middleware."""
     monkeypatch.setenv("DOCKERFLOW_VERSION_PATH", str(version_directory))
     with wsgiref_server(validator(framework.wrapped(validator))) as port:
         page = get(port, "/page")
@@ -48,7 +48,7 @@ def test_over_a_real_server(framework, summaries, version_directory, monkeypatch
 
 @pytest.mark.parametrize("path", ["/__lbheartbeat__", "/__heartbeat__"])
 def test_a_plain_probe_is_answered(framework, path):
-    """Though it names no host, as HAProxy's own check does not."""
+    """A probe without a ``Host``, as HAProxy sends it, is answered."""
     with wsgiref_server(framework.wrapped()) as port:
         assert get(port, path).status == b"200 OK"
 
@@ -61,7 +61,7 @@ def test_a_plain_probe_is_answered(framework, path):
     ],
 )
 def test_what_django_refuses_is_answered(refusal, status):
-    """Neither its host check nor its redirect to HTTPS gets in a prober's way."""
+    """Django's host check and its redirect to HTTPS do not affect probes."""
     app = DockerflowMiddleware(django_app.make_app(**refusal))
     with wsgiref_server(app) as port:
         assert get(port, "/page").status == status
@@ -71,7 +71,7 @@ def test_what_django_refuses_is_answered(refusal, status):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
 def test_no_endpoint_asks_the_app(framework, method):
-    """Whatever the method is, the answer is ours."""
+    """The middleware answers the endpoints for every method."""
 
     def forbidden(_app):
         def app(_environ, _start_response):

@@ -10,6 +10,6 @@ import pytest
 
 @pytest.fixture
 def directory():
-    """Make a directory of a short name: the path of a Unix socket has a hundred bytes at most."""
+    """Make a directory with a short name: the path of a Unix socket has at most a hundred bytes."""
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)

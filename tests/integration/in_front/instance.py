@@ -1,4 +1,4 @@
-"""One instance of a service, as it stands behind a proxy.
+"""One instance of a service behind a proxy.
 
 From the environment: ``INSTANCE`` its name, ``LOG_FILE`` and ``LOG_LEVEL``; ``REDIS_URL``, if it
 has a Redis; ``DATABASE_URL`` and ``SCRIPTS``, if it has a database with migrations.
@@ -30,14 +30,14 @@ if "DATABASE_URL" in os.environ:
 
 
 def app(environ, start_response):
-    """Tell who serves, and the request's ID."""
+    """Return the name of the instance and the request's ID."""
     start_response("200 OK", [("Content-Type", "application/json")])
     shown = {"instance": os.environ["INSTANCE"], "id": environ["HTTP_X_REQUEST_ID"]}
     return [json.dumps(shown).encode()]
 
 
 def as_it_came(environ):
-    """Tell what the server understood of the request's first line and headers."""
+    """Return the request line and the headers as the server parsed them."""
     headers = sorted(key for key in environ if key.startswith("HTTP_"))
     return {"protocol": environ["SERVER_PROTOCOL"], "headers": " ".join(headers)}
 

@@ -1,4 +1,4 @@
-"""Prometheus' blackbox exporter probes the endpoints, as ``examples/blackbox_exporter`` has it."""
+"""Prometheus' blackbox exporter probes the endpoints as in ``examples/blackbox_exporter``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Exporter:
         self._app = app
 
     def probe(self, path, module="http_2xx"):
-        """Have the app probed, and return success and status code."""
+        """Probe the app, and return success and status code."""
         target = f"http://{self._app.address}{path}"
         query = urllib.parse.urlencode({"module": module, "target": target})
         url = f"http://{self._address}/probe?{query}"
@@ -44,7 +44,7 @@ class Exporter:
 
 @contextlib.contextmanager
 def blackbox_exporter(directory, app):
-    """Run the exporter with the example's configuration, at a port that it chooses."""
+    """Run the exporter with the example's configuration, on any free port."""
     command = [program(PROGRAM, PACKAGE), "--web.listen-address", "127.0.0.1:0"]
     with running([*command, "--config.file", CONFIGURATION], cwd=directory) as exporter:
 
@@ -55,7 +55,7 @@ def blackbox_exporter(directory, app):
 
 
 def test_the_example_is_valid():
-    """The exporter's own check of the configuration finds nothing."""
+    """The exporter's check of the configuration reports no problem."""
     command = [program(PROGRAM, PACKAGE), "--config.check", "--config.file", CONFIGURATION]
     done = run(command)
     assert done.returncode == 0, done.stderr
@@ -63,13 +63,13 @@ def test_the_example_is_valid():
 
 @pytest.mark.parametrize("path", ["/__lbheartbeat__", "/__heartbeat__", "/__version__"])
 def test_an_endpoint_passes_the_usual_probe(directory, path):
-    """The module ``http_2xx``, which every installation has."""
+    """The module ``http_2xx``, which every installation has, succeeds for all endpoints."""
     with instance("app1", directory) as app1, blackbox_exporter(directory, app1) as exporter:
         assert exporter.probe(path) == ("1", "200")
 
 
 def test_a_failing_heartbeat_fails_the_probe_until_it_is_well(directory):
-    """The app's Redis goes, and comes back; that the app is alive is told all the time."""
+    """The heartbeat fails while the app's Redis is down; ``/__lbheartbeat__`` always succeeds."""
     path = directory / "redis"
     with (
         instance("app1", directory, REDIS_URL=f"unix://{path}") as app1,
@@ -84,7 +84,7 @@ def test_a_failing_heartbeat_fails_the_probe_until_it_is_well(directory):
 
 
 def test_a_stricter_module_reads_the_status(directory):
-    """What is not bad enough to fail the heartbeat is told nevertheless."""
+    """The module ``heartbeat_ok`` reports a warning that does not fail the heartbeat."""
     path = directory / "redis"
     lenient = {"DOCKERFLOW_HEARTBEAT_FAILED_LEVEL": "critical"}
     with (

@@ -47,7 +47,7 @@ class HAProxy(Proxy):
         return next(row for row in rows if (row["pxname"], row["svname"]) == (backend, name))
 
     def state(self, backend, name):
-        """Return a server's status, and what the last check found."""
+        """Return a server's status, and the result of its last check."""
         row = self.server(backend, name)
         return row["status"], row["check_status"].removeprefix("* ")  # the next one runs
 
@@ -60,13 +60,13 @@ class HAProxy(Proxy):
         wait_until(is_in_state)
 
     def serving(self):
-        """Ask twice as often as there are servers, and return the names of those who answered."""
+        """Send two requests per server, and return the names of the servers that responded."""
         answers = [self.ask() for _ in range(4)]
         assert [status for status, _headers, _body in answers] == [200] * 4
         return {json.loads(body)["instance"] for _status, _headers, body in answers}
 
     def wait_for_code(self, code, backend, name):
-        """Wait until a server's last check has got a status code; during a check there is none."""
+        """Wait until a server's last check has a status code, which it lacks during a check."""
 
         def has_code():
             return self.server(backend, name)["check_code"] == code
@@ -99,7 +99,7 @@ def haproxy(directory, app1, app2):
 
 
 def test_the_example_is_valid():
-    """HAProxy's own check of the configuration finds nothing, not even to warn of."""
+    """HAProxy's check of the configuration reports no problem and no warning."""
     command = [program("haproxy", "haproxy"), "-c", "-f", CONFIGURATION]
     done = run(command, APP1="127.0.0.1:8001", APP2="127.0.0.1:8002")
     assert (done.returncode, done.stderr) == (0, "")
@@ -107,7 +107,7 @@ def test_the_example_is_valid():
 
 
 def test_a_plain_probe_is_answered_and_logged_at_debug(directory):
-    """``option httpchk`` speaks HTTP/1.0, sends no header at all, and does not drown the log."""
+    """``option httpchk`` sends HTTP/1.0 without headers, and its probes are logged at DEBUG."""
     with (
         instance("app1", directory, log_level="DEBUG") as verbose,
         instance("app2", directory) as usual,
@@ -129,7 +129,7 @@ def test_a_plain_probe_is_answered_and_logged_at_debug(directory):
 
 
 def test_a_killed_instance_is_left_out_until_it_is_back(directory):
-    """Its requests go to the other one from the first on, also before HAProxy knows."""
+    """All requests of a dead instance go to the other one, also before HAProxy notices."""
     with (
         reserved_port() as port,
         instance("app2", directory) as app2,
@@ -153,7 +153,7 @@ def test_a_killed_instance_is_left_out_until_it_is_back(directory):
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 502)])
 def test_a_request_under_way_when_its_instance_is_killed(directory, method, status):
-    """A ``GET`` is answered by the other one; a ``POST`` may have been carried out already."""
+    """HAProxy repeats a ``GET`` on the other instance, but not a ``POST``."""
     with (
         instance("app1", directory) as app1,
         instance("app2", directory) as app2,
@@ -171,7 +171,7 @@ def test_a_request_under_way_when_its_instance_is_killed(directory, method, stat
 
 
 def test_an_instance_whose_heartbeat_fails_is_left_out_until_it_is_well(directory):
-    """Its own Redis is gone: HAProxy tells the status code, and asks the other one only."""
+    """An instance without its Redis gets no requests; HAProxy reports its heartbeat."""
     path = directory / "redis"
     with (
         instance("app1", directory, REDIS_URL=f"unix://{path}") as app1,
@@ -193,7 +193,7 @@ def test_an_instance_whose_heartbeat_fails_is_left_out_until_it_is_well(director
 
 
 def test_the_answer_of_a_slow_heartbeat_is_waited_for(directory):
-    """Its Redis hangs: HAProxy tells the heartbeat's own status, and not that it had no answer."""
+    """If an instance's Redis hangs, HAProxy reports the heartbeat's status instead of a timeout."""
     path = directory / "redis"
     hasty = {"DOCKERFLOW_CHECK_TIMEOUT": "0.5"}
     with (
@@ -210,7 +210,7 @@ def test_the_answer_of_a_slow_heartbeat_is_waited_for(directory):
 
 
 def test_when_no_instance_is_ready_all_that_live_serve(directory):
-    """A Redis that all of them share is gone: pages that need none are still there."""
+    """Without the Redis that all instances share, pages that do not need it are still served."""
     path = directory / "redis"
     shared = {"REDIS_URL": f"unix://{path}"}
     with (

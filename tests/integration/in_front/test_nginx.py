@@ -1,4 +1,4 @@
-"""nginx in front of an app makes the request ID, with the file in ``examples/nginx``."""
+"""nginx generates the request ID of an app behind it, with the file in ``examples/nginx``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def nginx(directory, app):
 
 @pytest.mark.parametrize("headers", [{}, {"X-Request-ID": "forged"}], ids=["none", "forged"])
 def test_everybody_has_the_request_id_of_nginx(directory, headers):
-    """The app, its response, its summary and nginx's log; a client's own is replaced."""
+    """The app, the response, the summary and nginx's log have nginx's ID."""
     with instance("app1", directory) as app1, nginx(directory, app1) as (proxy, log):
         status, answered, body = proxy.ask("/", headers)
         wait_until(lambda: log.read_text().endswith("\n"))
@@ -68,7 +68,7 @@ def test_everybody_has_the_request_id_of_nginx(directory, headers):
 
 
 def test_an_endpoint_answers_through_nginx(directory):
-    """With nginx's request ID as well."""
+    """The endpoints answer through nginx, with nginx's request ID."""
     with instance("app1", directory) as app1, nginx(directory, app1) as (proxy, log):
         status, answered, body = proxy.ask("/__lbheartbeat__")
         wait_until(lambda: log.read_text().endswith("\n"))

@@ -61,7 +61,7 @@ class Deployment:
 
 @contextlib.contextmanager
 def requests_to(proxy):
-    """Send requests all the time; yield how often each status was answered."""
+    """Send requests continuously; yield the number of responses by status."""
     statuses, is_over = Counter(), threading.Event()
 
     def send():
@@ -90,7 +90,7 @@ def deployment(directory):
 
 
 def check_heartbeats(deployment, *unknown):
-    """Check that all heartbeats are 200; in the given places the database is ahead."""
+    """Check that all heartbeats are 200, and that the given places report a newer database."""
     for place, port in deployment.places.items():
         for _ in range(3):
             status, shown = heartbeat(port)
@@ -100,7 +100,7 @@ def check_heartbeats(deployment, *unknown):
 
 
 def test_heartbeats_stay_200_during_an_upgrade_and_a_downgrade(directory, deployment):
-    """Old code is served while the database is ahead of it, and no request fails."""
+    """Old code is served while the database is newer, and no request fails."""
     check_heartbeats(deployment)
     with haproxy(directory, *deployment.instances.values()) as proxy:
         proxy.wait_for(UP, "ready", "app1", "app2")

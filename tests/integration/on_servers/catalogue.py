@@ -1,4 +1,4 @@
-"""The WSGI servers under test: how each is started, and what it cannot do by itself."""
+"""The WSGI servers under test: the command and the limits of each."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def uwsgi(name, *options):
 
 
 def library(name, *command, truncates=False, **limits):
-    """Describe a server that is a library, or has a command of its own."""
+    """Describe a server that is a library, or that has its own command."""
     return ServerKind(
         name,
         (sys.executable, *command),

@@ -39,12 +39,12 @@ def server(kind):
 
 @pytest.fixture(autouse=True)
 def cell(request, kind):
-    """Say to which cell of the table a test belongs."""
+    """Record the cell of the table that a test belongs to."""
     request.node.user_properties.append(("cell", (behaviour_of(request.function), kind.name)))
 
 
 def pytest_terminal_summary(terminalreporter):
-    """With ``-v``, print the table."""
+    """Print the table with ``-v``."""
     if terminalreporter.verbosity < 1:
         return
     cells = {}

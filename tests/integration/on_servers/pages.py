@@ -21,7 +21,7 @@ TIMEOUT_S = 60
 
 
 class ConnectingHandler(logging.Handler):
-    """Sends each line to the test, which can so wait for it, on a connection of its own."""
+    """Sends each line to the test on a separate connection, so that the test can wait for it."""
 
     def emit(self, record):
         """Send a line."""
@@ -47,14 +47,14 @@ class Body:
 
 
 def gate(environ):
-    """Wait until the test lets this request go on, which listens on a port for it."""
+    """Wait until the test, which listens on a port, releases this request."""
     port = int(parse_qs(environ["QUERY_STRING"])["gate"][0])
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         connection.recv(1)
 
 
 def page(environ, start_response):
-    """A page that tells its request."""
+    """Return the request as JSON."""
     told = {key: value for key, value in environ.items() if isinstance(value, str)}
     body = json.dumps({**told, "get_request_id": get_request_id()}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
@@ -63,7 +63,7 @@ def page(environ, start_response):
 
 
 def stream(environ, start_response):
-    """Five chunks; the test lets the second to the fifth go."""
+    """Stream five chunks; the test releases the second to the fifth."""
     start_response("200 OK", [("Content-Type", "text/plain")])
 
     def chunks():
@@ -76,7 +76,7 @@ def stream(environ, start_response):
 
 
 def endless(environ, start_response):
-    """A body that only the client can end."""
+    """Stream a body that only the client can end."""
     start_response("200 OK", [("Content-Type", "text/plain")])
 
     def chunks():
@@ -87,7 +87,7 @@ def endless(environ, start_response):
 
 
 def file(environ, start_response):
-    """A file, by ``wsgi.file_wrapper`` where the server has one."""
+    """Return a file with ``wsgi.file_wrapper`` if the server has one."""
     path = os.environ["TEST_FILE"]
     start_response(
         "200 OK",
@@ -103,7 +103,7 @@ def file(environ, start_response):
 
 
 def upload(environ, start_response):
-    """Tells what it was sent."""
+    """Return the body of the request."""
     length = environ.get("CONTENT_LENGTH")
     received = b""
     if length or environ.get("wsgi.input_terminated") or "uwsgi.version" in environ:
@@ -114,12 +114,12 @@ def upload(environ, start_response):
 
 
 def raises_before(_environ, _start_response):
-    """Raises before the headers."""
+    """Raise an exception before the headers."""
     raise RuntimeError("before the headers")
 
 
 def raises_after(environ, start_response):
-    """Raises after the first chunk."""
+    """Raise an exception after the first chunk."""
     start_response("200 OK", [("Content-Type", "text/plain")])
 
     def chunks():
@@ -149,13 +149,13 @@ wrapped = DockerflowMiddleware(bare)
 
 @wrapped.version_callback
 def version(_root):
-    """Tell a version."""
+    """Return a version object."""
     return {"source": "", "version": "1", "commit": "abc", "build": ""}
 
 
 @wrapped.check
 def fine():
-    """Find nothing."""
+    """Return no messages."""
     return []
 
 

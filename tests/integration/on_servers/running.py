@@ -1,4 +1,4 @@
-"""A server under test that runs, and what it logs."""
+"""A running server under test, and its log."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Log:
             return reader.read()
 
     def drain(self):
-        """Receive all that was sent before."""
+        """Receive everything that was sent before."""
         mark = str(uuid.uuid4())
         self._send(json.dumps({"Type": "mark", "Fields": {"mark": mark}}).encode())
         self.wait_for("mark", mark)
@@ -138,7 +138,7 @@ class Running:
         self.program = program
 
     def ask(self, method, target, *headers, body=b"", bare=False):
-        """Send a request on a connection of its own; return its ID and the response."""
+        """Send a request on a new connection; return its ID and the response."""
         rid = str(uuid.uuid4())
         lines = [f"X-Request-ID: {rid}", "Connection: close", *headers, *["X-Bare: 1"] * bare]
         with Wire(self.port) as wire:
@@ -146,7 +146,7 @@ class Running:
             return rid, wire.read(method)
 
     def ask_for_bytes(self, target, *headers):
-        """Do the same for what may be no proper response; leave out what always differs."""
+        """Send a request that may have an invalid response; leave out values that always differ."""
         rid = str(uuid.uuid4())
         with Wire(self.port) as wire:
             lines = [f"X-Request-ID: {rid}", "Connection: close", *headers]
@@ -196,7 +196,7 @@ def running(kind, *options, tracer=()):
 
 
 def _prepare_apache(directory, port, environment):
-    """Copy what the app needs to where Apache's user may read it."""
+    """Copy the app's files to a directory that Apache's user may read."""
     if not os.path.exists(MOD_WSGI):
         missing(f"there is no {MOD_WSGI}: install it with apt-get install libapache2-mod-wsgi-py3")
     os.chmod(directory, 0o755)

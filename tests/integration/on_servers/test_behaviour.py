@@ -1,4 +1,4 @@
-"""On every server, the middleware answers, watches and stays out of the way."""
+"""On every server, the middleware answers the endpoints, logs requests and changes nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOW_CLIENTS = 100
 
 
 def comparable(response):
-    """Return a response without what differs from one to the next."""
+    """Return a response without the values that differ between requests."""
     headers = [item for item in response.headers if item[0] not in {"date", "x-request-id"}]
     return response.status, sorted(headers), response.body
 
@@ -43,7 +43,7 @@ def test_endpoints(server):
 
 
 def test_head(server):
-    """``HEAD`` is answered with not one byte after the headers."""
+    """A response to ``HEAD`` has no bytes after the headers."""
     for path in ENDPOINTS:
         with Wire(server.port) as wire:
             wire.send(request("HEAD", path, "Connection: close"))
@@ -53,7 +53,7 @@ def test_head(server):
 
 
 def test_head_has_the_headers_of_get(server):
-    """Also the length of the body that it does not have."""
+    """A response to ``HEAD`` has the content length of the body that ``GET`` returns."""
     for path in ENDPOINTS:
         _rid, get = server.ask("GET", path)
         _rid, head = server.ask("HEAD", path)
@@ -61,7 +61,7 @@ def test_head_has_the_headers_of_get(server):
 
 
 def test_method_not_allowed(server):
-    """Any other method is refused with 405 and ``Allow``."""
+    """A method other than ``GET``, ``HEAD`` and ``OPTIONS`` gets 405 and ``Allow``."""
     for path in ENDPOINTS:
         _rid, response = server.ask("POST", path, body=b"x=1")
         assert response.status == 405
@@ -69,7 +69,7 @@ def test_method_not_allowed(server):
 
 
 def test_page_is_untouched(server):
-    """A page is the bare app's, but for the request ID that it and the app get."""
+    """A page is the same as without the middleware, except for the request ID."""
     rid, wrapped = server.ask("GET", "/p%C3%A4ge?q=1")
     _rid, bare = server.ask("GET", "/p%C3%A4ge?q=1", bare=True)
     assert wrapped.header("X-Request-ID") == rid
@@ -84,7 +84,7 @@ def test_page_is_untouched(server):
 
 
 def test_request_id(server):
-    """A request without an ID gets one, the same in the app, the response and the log."""
+    """A request without an ID gets one: the app, the response and the log have the same."""
     with Wire(server.port) as wire:
         wire.send(request("GET", "/", "Connection: close"))
         response = wire.read()
@@ -95,7 +95,7 @@ def test_request_id(server):
 
 
 def test_streaming(server):
-    """Each chunk is sent when the app has made it, and was made under the request's ID."""
+    """Each chunk is sent as soon as the app yields it, and is made under the request's ID."""
     rid = str(uuid.uuid4())
     with Gate() as gate, Wire(server.port) as wire:
         wire.send(
@@ -112,7 +112,7 @@ def test_streaming(server):
 
 
 def test_file(server):
-    """A file arrives whole and with the bare app's headers."""
+    """A file arrives complete, with the headers of the app without the middleware."""
     rid, wrapped = server.ask("GET", "/file")
     assert wrapped.body == server.file
     assert comparable(wrapped) == comparable(server.ask("GET", "/file", bare=True)[1])
@@ -120,7 +120,7 @@ def test_file(server):
 
 
 def test_app_raises_before_the_headers(server):
-    """The client gets what the bare app's does, and is not kept waiting."""
+    """The client of an app that raises gets the same response as without the middleware."""
     rid, received = server.ask_for_bytes("/raises-before")
     assert received == server.ask_for_bytes("/raises-before", "X-Bare: 1")[1]
     assert received.split()[1:2] in ([b"500"], [])
@@ -131,7 +131,7 @@ def test_app_raises_before_the_headers(server):
 
 
 def test_app_raises_after_the_headers(server):
-    """The client gets the same bytes as from the bare app; the summary has the error."""
+    """The client gets the same bytes as without the middleware; the summary has the error."""
     rid, received = server.ask_for_bytes("/raises-after")
     _rid, bare = server.ask_for_bytes("/raises-after", "X-Bare: 1")
     shorter, longer = sorted((received, bare), key=len)
@@ -144,7 +144,7 @@ def test_app_raises_after_the_headers(server):
 
 
 def test_client_hangs_up(server):
-    """When the client goes away half way, the app's body is closed and the summary written."""
+    """When a client disconnects, the app's body is closed and the summary logged."""
     rid = str(uuid.uuid4())
     with Wire(server.port) as wire:
         wire.send(request("GET", "/endless", f"X-Request-ID: {rid}"))
@@ -154,7 +154,7 @@ def test_client_hangs_up(server):
 
 
 def test_keep_alive(server):
-    """One connection serves several requests, each under its own ID."""
+    """One connection serves several requests, each with its own ID."""
     with Wire(server.port) as wire:
         for path in ("/", "/__heartbeat__", "/raises-nothing", "/__lbheartbeat__", "/"):
             rid = str(uuid.uuid4())
@@ -164,7 +164,7 @@ def test_keep_alive(server):
 
 
 def test_pipelining(server):
-    """Requests sent all at once are answered in order, each under its own ID."""
+    """Pipelined requests are answered in order, each with its own ID."""
     rids = [str(uuid.uuid4()) for _ in range(6)]
     paths = ["/", "/__version__", "/upload", "/__lbheartbeat__", "/file", "/__heartbeat__"]
     with Wire(server.port) as wire:
@@ -178,7 +178,7 @@ def test_pipelining(server):
 
 
 def test_slow_clients(server):
-    """A hundred clients that send half a request, and the rest when all have done so."""
+    """A hundred clients that send their requests in two halves all get responses."""
     rids = [str(uuid.uuid4()) for _ in range(SLOW_CLIENTS)]
     wires = [Wire(server.port) for _ in rids]
     try:
@@ -208,7 +208,7 @@ def test_slow_clients(server):
 
 
 def test_one_summary_each(kind):
-    """Whatever happens to a request, it has exactly one summary when the server has stopped."""
+    """Each request has exactly one summary when the server has stopped, also after errors."""
     with running(kind) as server:
         rids = []
         for _ in range(3):
@@ -231,14 +231,14 @@ def test_one_summary_each(kind):
 
 
 def test_stop(kind):
-    """SIGTERM ends the server and all of its processes, with nothing hanging."""
+    """SIGTERM ends the server and all of its processes."""
     with running(kind) as server:
         server.ask("GET", "/__heartbeat__")
         assert server.stop() in {0, -signal.SIGTERM}
 
 
 def test_recycling(kind):
-    """A server that replaces its workers loses no request and no summary by it."""
+    """A server that replaces its workers does not lose requests or summaries."""
     with running(kind, *kind.recycling) as server:
         processes = set()
         deadline = time.monotonic() + TIMEOUT_S

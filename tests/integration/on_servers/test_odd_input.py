@@ -1,4 +1,4 @@
-"""On every server, odd input over raw sockets does what it does to the bare app, and no more."""
+"""On every server, odd input has the same effect as on the app without the middleware."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from on_servers.wire import Wire, request
 
 
 def exchange(server, *lines, bare=False, body=b""):
-    """Send lines as they are, and return the request's ID and all bytes that come back."""
+    """Send unchanged lines, and return the request's ID and all bytes of the response."""
     rid = str(uuid.uuid4())
     head = [*lines, f"X-Request-ID: {rid}", "Connection: close", *["X-Bare: 1"] * bare, "", ""]
     with Wire(server.port) as wire:
@@ -27,7 +27,7 @@ def status_of(received):
 
 @pytest.fixture(autouse=True)
 def still_serves(server):
-    """Whatever a test sent, the server goes on, and all that it logged was JSON."""
+    """Check after each test that the server still serves, and that every line it logged is JSON."""
     yield
     rid, response = server.ask("GET", "/__heartbeat__")
     assert response.status == 200
@@ -50,7 +50,7 @@ ODD_TARGETS = [
 
 
 def told(received):
-    """Return what the app told of its environ; ``None`` if another answered."""
+    """Return the app's report of its environ; ``None`` if the app did not respond."""
     body = received.partition(b"\r\n\r\n")[2]
     shown = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1]) if b"{" in body else {}
     return shown if "PATH_INFO" in shown else None
@@ -89,13 +89,13 @@ def test_absolute_form(server):
 
 
 def test_percent_encoded_endpoint(server):
-    """Servers decode a path before they hand it on, so that both spellings are the endpoint."""
+    """A percent-encoded path finds the endpoint, because servers decode the path."""
     _rid, response = server.ask("GET", "/%5f%5fheartbeat%5f%5f")
     assert json.loads(response.body)["status"] == "ok"
 
 
 def test_plain_http_1_0(server):
-    """As HAProxy probes: HTTP/1.0 with no header at all."""
+    """A probe by HTTP/1.0 without headers, as HAProxy sends it, is answered."""
     for path in ("/__version__", "/__heartbeat__", "/__lbheartbeat__"):
         with Wire(server.port) as wire:
             wire.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
@@ -103,7 +103,7 @@ def test_plain_http_1_0(server):
 
 
 def test_large_header(server):
-    """A header of 7.9 kB reaches the app whole, or is refused as for the bare app."""
+    """A header of 7.9 kB reaches the app unchanged, or is refused as without the middleware."""
     value = "v" * 7900
     _rid, bare = server.ask("GET", "/", f"X-Large: {value}", bare=True)
     rid, wrapped = server.ask("GET", "/", f"X-Large: {value}", f"User-Agent: {value[:100]}")
@@ -114,7 +114,7 @@ def test_large_header(server):
 
 
 def test_odd_request_ids(server):
-    """Several, underscored or forged IDs: the app, the response and the log agree on one."""
+    """With several or forged IDs, the app, the response and the log have the same ID."""
     for lines in (
         ["X-Request-ID: one", "X-Request-ID: two"],
         ["X-Request-ID: one", "X_Request_ID: two"],
@@ -138,14 +138,14 @@ def test_odd_request_ids(server):
 
 
 def test_body_on_a_probe(server):
-    """A body that comes with a probe is not read, and does no harm to the next request."""
+    """The body of a probe is not read, and does not affect the next request."""
     rid, response = server.ask("GET", "/__heartbeat__", body=b"x" * 100_000)
     assert (response.status, json.loads(response.body)["status"]) == (200, "ok")
     server.log.wait_for("rid", rid)
 
 
 def test_chunked_upload(server):
-    """A chunked upload reaches the app as it reaches the bare one."""
+    """A chunked upload reaches the app in the same way as without the middleware."""
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(data), data) for data in (b"a" * 5000, b"b" * 70000))
     lines = ("POST /upload HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked")
     answers = []
@@ -156,7 +156,7 @@ def test_chunked_upload(server):
 
 
 def test_upload(server):
-    """An upload with a length reaches the app whole."""
+    """An upload with a length reaches the app completely."""
     body = b"ab" * 150_000
     _rid, wrapped = server.ask("POST", "/upload", body=body)
     assert wrapped.body.startswith(b"300000 ")

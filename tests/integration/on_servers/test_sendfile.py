@@ -1,4 +1,4 @@
-"""A file that the server would send by the kernel is still sent so."""
+"""Servers that send files with ``sendfile`` still do so with the middleware."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def sent_by_the_kernel(trace):
 
 
 def test_sendfile(kind, tmp_path):
-    """Each byte of a file goes by ``sendfile(2)``, wrapped as well as bare."""
+    """Each byte of a file is sent by ``sendfile(2)``, with and without the middleware."""
     trace = tmp_path / "trace"
     strace = program("strace", "strace")
     options = ("-f", "--seccomp-bpf", "-qq", "-e", "trace=sendfile", "-o", str(trace))

@@ -1,4 +1,4 @@
-"""HTTP as bytes on a socket: what is sent and what comes back is seen as it is."""
+"""HTTP as bytes on a socket, without changes by a client library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waiting import TIMEOUT_S
 
 @dataclass
 class Response:
-    """A response as it came.
+    """A response without changes.
 
     Attributes:
         status: Its code.
@@ -54,7 +54,7 @@ class Wire:
         self._socket.close()
 
     def makefile(self, _mode):
-        """Hand the reader to ``HTTPResponse``."""
+        """Return the reader for ``HTTPResponse``."""
         return self._reader
 
     def send(self, data):
@@ -92,7 +92,7 @@ def request(method, target, *headers, body=b"", version="1.1"):
 
 
 class Gate:
-    """Lets a waiting request of ``pages`` go on, once for each `open`."""
+    """Releases a waiting request of ``pages``, once for each `open`."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -106,7 +106,7 @@ class Gate:
         self._listener.close()
 
     def open(self):
-        """Wait until a request waits, and let it go on."""
+        """Wait until a request waits, and release it."""
         connection, _address = self._listener.accept()
         with connection:
             connection.sendall(b"!")
