@@ -95,7 +95,7 @@ class Endpoint:
 
 
 class LbHeartbeatEndpoint(Endpoint):
-    """``/__lbheartbeat__``: responds at once, without a check.
+    """``/__lbheartbeat__``: responds immediately, without running checks.
 
     The status is 200, not 204: AWS's classic load balancer takes 204 for a failure.
     """

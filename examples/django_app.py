@@ -4,7 +4,7 @@
     python -m examples.django_app migrate
     gunicorn examples.django_app:application
 
-The database is an SQLite file beside this one; the environment variable SQLITE_FILE names another
+The database is an SQLite file in this directory; the environment variable SQLITE_FILE names another
 file, and ALLOWED_HOSTS the hosts that Django answers for, separated by commas.
 """
 

@@ -4,7 +4,7 @@
     flask --app examples.flask_app db upgrade
     gunicorn 'examples.flask_app:create_app()'
 
-The notes are kept in SQLite beside this file; the environment variable DATABASE_URL names
+The notes are kept in SQLite in this directory; the environment variable DATABASE_URL names
 another database, REDIS_URL a Redis that counts the visits, and SENTRY_DSN a project of Sentry's,
 which needs  pip install sentry-sdk.
 """

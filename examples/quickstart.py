@@ -4,7 +4,7 @@
     alembic -c examples/alembic.ini upgrade head
     gunicorn examples.quickstart:wrapped_app
 
-The guests are kept in SQLite beside this file; the environment variable DATABASE_URL names
+The guests are kept in SQLite in this directory; the environment variable DATABASE_URL names
 another database, and REDIS_URL a Redis that counts the visits.
 """
 

@@ -1,4 +1,4 @@
-"""Examples, run with the command in their first comment."""
+"""Runs examples with the commands in their first comments."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Variant:
         app: What is called.
         path: The request's path.
         formatter: Makes the formatter of the summaries; ``None`` turns them off.
-        bare: The label of the variant without Dockerflow, to tell what was added.
+        bare: The label of the variant without Dockerflow, to compute the difference.
         expected: The body; a dict stands for any JSON of it.
         calls: How many calls a round times.
         parts: What the time of a call is divided by.

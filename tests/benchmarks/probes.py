@@ -122,7 +122,7 @@ def main():
         "--unknown", action="store_true", help="start while the check is not known to hang"
     )
     options = parser.parse_args()
-    print("Milliseconds, median and longest, beside a hung check")
+    print("Milliseconds, median and longest, while a check hangs")
     print(f"{'server':20} {'probes/s':>8}  {'page':>14}  {'/__lbheartbeat__':>16}  failed probes")
     for name in options.servers:
         for rate in options.rates:

@@ -58,8 +58,8 @@ def test_parent_and_pool_have_endpoints_of_their_own(redis_url):
         parent, *pool = worker.family()
         assert listening_ports(parent) == [parent_port]
         assert sorted(port for child in pool for port in listening_ports(child)) == pool_ports
-        told = [heartbeat(port) for port in (parent_port, *pool_ports)]
-        assert [(code, shown["checks"]) for code, shown in told] == [
+        shown_by_process = [heartbeat(port) for port in (parent_port, *pool_ports)]
+        assert [(code, shown["checks"]) for code, shown in shown_by_process] == [
             (200, {"broker_answers": "ok", "main_thread_loops": "ok"}),
             *2 * [(200, {"broker_answers": "ok", "task_ends": "ok"})],
         ]

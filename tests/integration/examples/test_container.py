@@ -1,4 +1,4 @@
-"""The container example: its Dockerfile linted and parsed, its files served as in the image."""
+"""The container example: the Dockerfile is linted and parsed, and its files are served."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_version(directory, arguments):
 
 @pytest.fixture
 def image(tmp_path):
-    """Make /app in a directory, step by step, but for the installation of packages."""
+    """Do the steps of the Dockerfile in a directory, except the installation of packages."""
     directory = tmp_path / "app"
     directory.mkdir()
     for value in instructions("COPY"):
@@ -75,7 +75,7 @@ def image(tmp_path):
 
 
 def start(directory, **environment):
-    """Do what the container does when it starts."""
+    """Run the container's command."""
     (entrypoint,), (command,) = instructions("ENTRYPOINT"), instructions("CMD")
     words = [*json.loads(entrypoint), *json.loads(command)]
     return served(words, cwd=directory, **{**variables(), **ANY_PORT, **environment})
@@ -83,10 +83,10 @@ def start(directory, **environment):
 
 @contextlib.contextmanager
 def start_uwsgi(directory):
-    """Do what the container with uWSGI does, and wait for it to be up."""
-    told = (CONTAINER / "uwsgi.ini").read_text()
-    assert told.count("chdir = /app\n") == 1
-    (directory / "uwsgi.ini").write_text(told.replace("chdir = /app\n", f"chdir = {directory}\n"))
+    """Run the command of the container with uWSGI, and wait until it serves."""
+    text = (CONTAINER / "uwsgi.ini").read_text()
+    assert text.count("chdir = /app\n") == 1
+    (directory / "uwsgi.ini").write_text(text.replace("chdir = /app\n", f"chdir = {directory}\n"))
     with tempfile.TemporaryDirectory() as short:  # a Unix socket's path has few bytes
         words = [uwsgi_executable(), "uwsgi.ini", "--stats", f"{short}/stats"]
         with served(words, cwd=directory, **ANY_PORT) as container:
@@ -95,14 +95,14 @@ def start_uwsgi(directory):
 
 
 def test_the_linter_finds_nothing():
-    """Hadolint, whose rules are those of Docker's own advice, and ShellCheck's for each RUN."""
+    """Hadolint finds no problem in the Dockerfile."""
     hadolint = Path(sys.executable).with_name("hadolint")
     linted = run([hadolint, "--no-color", CONTAINER / "Dockerfile"])
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
 def test_the_user_is_app_10001():
-    """Dockerflow's user and group; numbers, and not root at any time after the build."""
+    """The container runs as Dockerflow's user and group, given as numbers."""
     makes_user = instructions("RUN")[0]
     assert "groupadd --gid 10001 app" in makes_user
     assert re.search(r"useradd --uid 10001 --gid app .* app$", makes_user)
@@ -110,14 +110,14 @@ def test_the_user_is_app_10001():
 
 
 def test_the_sources_are_in_app_and_the_port_is_8000():
-    """What Dockerflow says of both."""
+    """The sources are in /app, and the port is 8000, as Dockerflow requires."""
     assert instructions("WORKDIR") == ["/app"]
     assert variables()["PORT"] == "8000"
     assert instructions("EXPOSE") == ["8000"]
 
 
 def test_the_documented_build_passes_all_arguments():
-    """Each ``ARG`` of the Dockerfile, and nothing else."""
+    """The documented build passes each ``ARG`` of the Dockerfile, and nothing else."""
     declared = {value.partition("=")[0] for value in instructions("ARG")}
     assert set(re.findall(r"--build-arg (\w+)=", BUILD)) == declared
     assert BUILD.endswith(" examples/container")
@@ -144,7 +144,7 @@ def test_a_build_with_a_placeholder_fails(tmp_path):
 
 
 def test_the_image_serves(image):
-    """``$PORT``, the endpoints, the version of the build, and mozlog in every line."""
+    """The image serves the endpoints and the build's version on ``$PORT``, and logs only mozlog."""
     with start(image) as container:
         assert container.get("/").body == b"This is /\n"
         assert container.get("/__heartbeat__").status == 200
@@ -161,7 +161,7 @@ def test_the_image_serves(image):
 
 
 def test_the_server_is_the_containers_first_process(image):
-    """With one worker below it; nothing in between could keep a signal from it."""
+    """The server is the first process, with one worker, so that it gets signals."""
     with start(image) as container:
         assert container.get("/").status == 200
         server = psutil.Process(container.process.pid)
@@ -170,7 +170,7 @@ def test_the_server_is_the_containers_first_process(image):
 
 
 def test_the_log_level_comes_from_the_environment(image):
-    """With DEBUG, the probes are told too."""
+    """With the level DEBUG, probes are logged."""
     with start(image, LOG_LEVEL="DEBUG") as container:
         container.get("/__lbheartbeat__")
         container.stop()
@@ -179,18 +179,18 @@ def test_the_log_level_comes_from_the_environment(image):
 
 
 def test_without_a_port_it_is_8000(image, monkeypatch):
-    """gunicorn's configuration has Dockerflow's default."""
+    """Without ``PORT``, gunicorn listens on Dockerflow's default, 8000."""
     monkeypatch.delenv("PORT", raising=False)
     shown = run("gunicorn --print-config app:wrapped_app", cwd=image, check=True)
     assert re.search(r"^bind +.*0\.0\.0\.0:8000", shown.stdout, re.MULTILINE)
 
 
 def test_uwsgi_serves_it_too(image):
-    """With the lines that ``uwsgi.ini`` gives for the Dockerfile."""
-    told = (CONTAINER / "uwsgi.ini").read_text()
-    assert "COPY app.py uwsgi.ini ./" in told
-    assert 'ENTRYPOINT ["uwsgi"]' in told
-    assert 'CMD ["uwsgi.ini"]' in told
+    """uWSGI serves the app with the lines that ``uwsgi.ini`` gives for the Dockerfile."""
+    text = (CONTAINER / "uwsgi.ini").read_text()
+    assert "COPY app.py uwsgi.ini ./" in text
+    assert 'ENTRYPOINT ["uwsgi"]' in text
+    assert 'CMD ["uwsgi.ini"]' in text
     with start_uwsgi(image) as container:
         assert container.get("/").body == b"This is /\n"
         assert container.get("/__heartbeat__").status == 200
@@ -202,12 +202,12 @@ def test_uwsgi_serves_it_too(image):
 
 
 @pytest.mark.parametrize(
-    ("begin", "told"),
+    ("begin", "text"),
     [(start, "Handling signal: term"), (start_uwsgi, "graceful shutdown triggered")],
     ids=["gunicorn", "uwsgi"],
 )
-def test_a_request_under_way_is_finished_when_the_container_is_stopped(image, begin, told):
-    """As when a new version takes over: nobody's answer is cut off."""
+def test_a_request_under_way_is_finished_when_the_container_is_stopped(image, begin, text):
+    """A request that has begun gets its response when the container is stopped."""
     (image / "app.py").write_text(READER)
     with (
         begin(image) as container,
@@ -216,7 +216,7 @@ def test_a_request_under_way_is_finished_when_the_container_is_stopped(image, be
         client.sendall(b"POST / HTTP/1.1\r\nHost: acme\r\nContent-Length: 5\r\n\r\n")
         container.wait_for("reading")
         container.process.terminate()
-        container.wait_for(told)
+        container.wait_for(text)
         client.sendall(b"hello")
         assert client.makefile("rb").read().endswith(b"read hello")
         assert container.process.wait(TIMEOUT_S) == 0

@@ -23,7 +23,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def django_app(file):
-    """Migrate and serve the example, with a database in a directory of its own."""
+    """Migrate and serve the example, with a database in a separate directory."""
     docstring = ast.get_docstring(ast.parse((EXAMPLES / "django_app.py").read_text()))
     (migrate,) = re.findall(r"^    (python .+)$", docstring, re.MULTILINE)
     run(migrate, check=True, SQLITE_FILE=str(file))

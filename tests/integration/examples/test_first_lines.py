@@ -1,4 +1,4 @@
-"""What an example's first lines say to install is what it imports, and what runs it."""
+"""The commands in an example's first lines install everything that it needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def commands(text):
 
 
 def brought_by(requirement, seen):
-    """Add a requirement and what it needs, with its extras, to those that are seen."""
+    """Add a requirement and its own requirements, with its extras, to the seen ones."""
     wanted = {"", *requirement.extras}
     key = canonicalize_name(requirement.name), *sorted(wanted)
     if key in seen:
@@ -53,7 +53,7 @@ def imported_by(text):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_what_is_to_be_installed_suffices(example):
-    """A reader with an empty environment needs nothing else."""
+    """The packages of the first command contain all imports and programs of an example."""
     text = example.read_text(encoding="utf-8")
     install, *others = commands(text)
     assert install[:2] == ["pip", "install"]

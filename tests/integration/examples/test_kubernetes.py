@@ -16,12 +16,12 @@ ENVIRONMENT = {variable["name"]: variable["value"] for variable in CONTAINER["en
 
 
 def probed(probe, app):
-    """Ask what a probe asks, and return the status."""
+    """Send a probe's request, and return the status."""
     return app.get(CONTAINER[probe]["httpGet"]["path"]).status
 
 
 def test_the_documented_command_applies_the_manifest():
-    """The command names this very file."""
+    """The documented command names the manifest."""
     assert documented("kubernetes/app.yaml") == [
         f"kubectl apply --filename {MANIFEST.relative_to(ROOT)}"
     ]
@@ -29,20 +29,20 @@ def test_the_documented_command_applies_the_manifest():
 
 @pytest.mark.parametrize("resource", [DEPLOYMENT, SERVICE], ids=["Deployment", "Service"])
 def test_it_is_valid(resource):
-    """By Kubernetes' own schema, which knows no other keys."""
+    """The manifest is valid in Kubernetes' schema, without unknown keys."""
     latest = kubernetes_validate.latest_version()
     kubernetes_validate.validate(resource, latest, strict=True)
 
 
 def test_it_runs_as_dockerflows_user():
-    """Never as root."""
+    """The container runs as user and group 10001, and never as root."""
     context = POD["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"]) == (10001, 10001)
     assert context["runAsNonRoot"] is True
 
 
 def test_the_service_leads_to_the_port_that_the_app_listens_on():
-    """By its name, which the probes use too; and to the Deployment's own pods."""
+    """The service and the probes name the port that the app listens on."""
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
     (served_port,) = SERVICE["spec"]["ports"]
     names = {served_port["targetPort"]}
@@ -54,7 +54,7 @@ def test_the_service_leads_to_the_port_that_the_app_listens_on():
 
 
 def test_a_heartbeat_is_answered_before_its_probe_gives_up():
-    """Else nobody would see which check it was that hung."""
+    """The probe's timeout is longer than the heartbeat's deadline, so that the reason is seen."""
     assert (
         float(ENVIRONMENT["DOCKERFLOW_CHECK_TIMEOUT"])
         < CONTAINER["readinessProbe"]["timeoutSeconds"]
@@ -62,7 +62,7 @@ def test_a_heartbeat_is_answered_before_its_probe_gives_up():
 
 
 def test_a_container_that_is_well_is_alive_and_ready(tmp_path):
-    """The example's own image, with the manifest's variables."""
+    """The example's app, with the manifest's variables, passes both probes."""
     environment = ENVIRONMENT | {"PORT": "0", "GUNICORN_CMD_ARGS": ""}
     image = EXAMPLES / "container"
     with served(["gunicorn", "app:wrapped_app"], cwd=image, **environment) as app:
@@ -70,7 +70,7 @@ def test_a_container_that_is_well_is_alive_and_ready(tmp_path):
 
 
 def test_a_container_with_a_hanging_service_is_alive_but_not_ready(tmp_path):
-    """It is not restarted, which would not mend the service."""
+    """A container with a hanging service is not restarted, because that does not help."""
     command = ["gunicorn", "--threads", "2", "apps:hanging"]
     with served(command, cwd=ROOT / "tests") as app:
         assert probed("readinessProbe", app) == 500

@@ -1,4 +1,4 @@
-"""Three ways to configure logging: every line of an app and of its gunicorn is mozlog."""
+"""The logging example: with each configuration, every line is mozlog."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def other_app(directory, source):
 
 @pytest.mark.parametrize("command", [JSON, INI, PYTHON], ids=WAYS)
 def test_every_line_is_mozlog(command):
-    """Those of the start, a page, its summary, a traceback and the end; each once."""
+    """The lines of the start, a page, a traceback and the end are mozlog, each once."""
     with served(command) as example:
         assert example.get("/").status == 200
         assert example.get("/broken").status == 500
@@ -62,7 +62,7 @@ def test_every_line_is_mozlog(command):
 
 @pytest.mark.parametrize("command", [JSON, PYTHON], ids=["dictConfig", "gunicorn.conf.py"])
 def test_the_request_id_is_in_what_the_app_logs(command):
-    """In the records of the app's own logger, by the filter."""
+    """The filter adds the request ID to the records of the app's logger."""
     with served(command) as example:
         answer = example.get("/")
         example.stop()
@@ -72,8 +72,8 @@ def test_the_request_id_is_in_what_the_app_logs(command):
 
 
 @pytest.mark.parametrize("command", [JSON, INI, PYTHON], ids=WAYS)
-def test_an_app_that_cannot_be_imported_is_told_in_mozlog(command, tmp_path):
-    """With its traceback; the plain text that gunicorn itself prints is on stderr alone."""
+def test_an_import_error_is_logged_as_mozlog(command, tmp_path):
+    """An import error is mozlog on stdout; gunicorn's plain text is on stderr only."""
     environment = other_app(tmp_path, "import os\n\nos.environ['NOT_SET']\n")
     ended = run(command.replace(APP, "other_app:app"), **environment)
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
@@ -85,7 +85,7 @@ def test_an_app_that_cannot_be_imported_is_told_in_mozlog(command, tmp_path):
 
 
 def test_warnings_are_mozlog_too(tmp_path):
-    """Python's own, with gunicorn's configuration in Python."""
+    """Python's warnings are mozlog with the configuration in Python."""
     source = """
     import warnings
 

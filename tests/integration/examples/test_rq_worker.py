@@ -1,4 +1,4 @@
-"""The RQ example: the endpoints are the worker's, whatever its jobs and its Redis do."""
+"""The RQ example: the worker's endpoints answer, also while jobs or its Redis fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rq import Queue
 from servers import redis_server
 from waiting import TIMEOUT_S, wait_until
 
-# The example, with short times, and a signal that makes its main thread wait for ever.
+# The example, with short times, and a signal that makes its main thread wait forever.
 STUCK = """
 import signal, threading
 from examples import rq_worker
@@ -53,7 +53,7 @@ def queue(redis_url):
 
 
 def test_jobs_run_and_leave_the_endpoints_alone(redis_url, queue, tmp_path):
-    """The process that RQ forks for a job neither holds the port nor ends the endpoints."""
+    """The process that RQ forks for a job does not hold the port or end the endpoints."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with rq_worker(redis_url) as (worker, port):
@@ -76,7 +76,7 @@ def test_jobs_run_and_leave_the_endpoints_alone(redis_url, queue, tmp_path):
 
 
 def test_a_job_that_is_killed_leaves_the_endpoints_alone(redis_url, queue, tmp_path):
-    """As by the kernel, when memory is short."""
+    """A killed job, as by the kernel when memory is short, does not end the endpoints."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with rq_worker(redis_url) as (worker, port):
@@ -90,7 +90,7 @@ def test_a_job_that_is_killed_leaves_the_endpoints_alone(redis_url, queue, tmp_p
 
 
 def test_without_its_redis_the_heartbeat_fails_and_the_worker_lives():
-    """A heartbeat of 500 that names the reason; liveness goes on."""
+    """Without Redis the heartbeat is 500 with the reason, and ``/__lbheartbeat__`` is 200."""
     with redis_server() as server, rq_worker(server.url) as (worker, port):
         wait_until_idle(server.url)
         server.kill()
@@ -102,7 +102,7 @@ def test_without_its_redis_the_heartbeat_fails_and_the_worker_lives():
 
 
 def test_a_stuck_main_thread_fails_the_heartbeat(redis_url):
-    """``/__lbheartbeat__`` still answers 200, because its thread is not stuck."""
+    """A stuck main thread fails the heartbeat; ``/__lbheartbeat__``, on another thread, is 200."""
     with rq_worker(redis_url, [sys.executable, "-c", STUCK]) as (worker, port):
         wait_until(lambda: heartbeat(port)[0] == 200)
         worker.process.send_signal(signal.SIGWINCH)
@@ -112,7 +112,7 @@ def test_a_stuck_main_thread_fails_the_heartbeat(redis_url):
 
 
 def test_a_loop_without_jobs_keeps_the_heartbeat_ok(redis_url):
-    """The loop is noted when there are no jobs, too: longer than the limit of 5 seconds."""
+    """The heartbeat stays ok without jobs for longer than the limit of 5 seconds."""
     with rq_worker(redis_url, [sys.executable, "-c", STUCK]) as (_worker, port):
         deadline_s = time.monotonic() + 8
         while time.monotonic() < deadline_s:
@@ -121,7 +121,7 @@ def test_a_loop_without_jobs_keeps_the_heartbeat_ok(redis_url):
 
 
 def test_a_job_has_the_id_of_the_request_that_queued_it(redis_url):
-    """The ID is in the log of the job."""
+    """The log of a job has the ID of the request that queued it."""
     program = """
 from dockerflow_wsgi import request_id_context
 from examples import rq_worker

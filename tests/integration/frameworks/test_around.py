@@ -24,7 +24,7 @@ from dockerflow_wsgi import ConfigurationError, DockerflowMiddleware, get_reques
 
 
 def dispatcher(app):
-    """Put an app below no prefix, beside another one."""
+    """Put an app without a prefix into a dispatcher with another app."""
     return DispatcherMiddleware(app, {"/other": NotFound()})
 
 
@@ -169,7 +169,7 @@ def test_open_telemetrys_span_ends_with_an_exception(framework, summaries, order
 
 
 def below(prefix, app):
-    """Mount an app below a prefix, beside another one."""
+    """Mount an app below a prefix in a dispatcher with another app."""
     return DispatcherMiddleware(NotFound(), {prefix: app})
 
 

@@ -18,7 +18,7 @@ from waiting import TIMEOUT_S, wait_until
 CONFIGURATION = EXAMPLES / "haproxy" / "haproxy.cfg"
 DEBUG, INFO = 7, 6  # syslog's numbers, in mozlog
 
-# What "show stat" says: status, and what the last check found (layer 7, layer 4).
+# The fields of "show stat": status, and the result of the last check (layer 7, layer 4).
 UP = ("UP", "L7OK")
 FAILS = ("DOWN", "L7STS")
 REFUSES = ("DOWN", "L4CON")

@@ -53,7 +53,7 @@ class Deployment:
         )
 
     def replace(self, place, version):
-        """Stop the instance in a place, and start one of another version beside it before."""
+        """Start an instance of another version in a place, then stop the earlier one."""
         old, self.instances[place] = self.instances.get(place), self.start(place, version)
         if old is not None:
             old.server.stop()

@@ -55,8 +55,8 @@ def gate(environ):
 
 def page(environ, start_response):
     """Return the request as JSON."""
-    told = {key: value for key, value in environ.items() if isinstance(value, str)}
-    body = json.dumps({**told, "get_request_id": get_request_id()}).encode()
+    shown = {key: value for key, value in environ.items() if isinstance(value, str)}
+    body = json.dumps({**shown, "get_request_id": get_request_id()}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     start_response("200 OK", headers)
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]

@@ -73,12 +73,12 @@ def test_page_is_untouched(server):
     rid, wrapped = server.ask("GET", "/p%C3%A4ge?q=1")
     _rid, bare = server.ask("GET", "/p%C3%A4ge?q=1", bare=True)
     assert wrapped.header("X-Request-ID") == rid
-    told, bare_told = json.loads(wrapped.body), json.loads(bare.body)
-    assert told["get_request_id"] == told["dockerflow.request_id"] == told["HTTP_X_REQUEST_ID"]
-    assert told["get_request_id"] == rid
+    shown, bare_shown = json.loads(wrapped.body), json.loads(bare.body)
+    assert shown["get_request_id"] == shown["dockerflow.request_id"] == shown["HTTP_X_REQUEST_ID"]
+    assert shown["get_request_id"] == rid
     assert bare.header("X-Request-ID") is None
     for key in ("PATH_INFO", "QUERY_STRING", "SCRIPT_NAME", "REQUEST_METHOD", "wsgi.url_scheme"):
-        assert told[key] == bare_told[key]
+        assert shown[key] == bare_shown[key]
     summary = server.log.wait_for("rid", rid)
     assert (summary["Fields"]["code"], summary["Fields"]["path"]) == (200, "/päge")
 
@@ -221,7 +221,7 @@ def test_one_summary_each(kind):
                             request(method, path, f"X-Request-ID: {rid}", "Connection: close")
                         )
                         wire.rest()
-        for rid in rids:  # some servers, told to stop, do not wait for what is not yet logged
+        for rid in rids:  # some servers stop before the last summaries are logged
             server.log.wait_for("rid", rid)
         server.stop()
         server.log.drain()

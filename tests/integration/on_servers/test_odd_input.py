@@ -49,7 +49,7 @@ ODD_TARGETS = [
 ]
 
 
-def told(received):
+def read_environ(received):
     """Return the app's report of its environ; ``None`` if the app did not respond."""
     body = received.partition(b"\r\n\r\n")[2]
     shown = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1]) if b"{" in body else {}
@@ -63,14 +63,14 @@ def test_odd_targets(server):
         _rid, bare = exchange(server, line, "Host: localhost", bare=True)
         rid, wrapped = exchange(server, line, "Host: localhost")
         assert status_of(wrapped) == status_of(bare), line
-        expected = told(bare)
+        expected = read_environ(bare)
         if expected is None:
             continue  # the server itself answered
         path = expected["PATH_INFO"]
         if path.removesuffix("/") in ENDPOINTS:  # or a server made one slash of two
             assert b"cache-control: no-store" in wrapped.lower(), line
         else:
-            shown = told(wrapped)
+            shown = read_environ(wrapped)
             for key in ("PATH_INFO", "QUERY_STRING", "SCRIPT_NAME"):
                 assert shown.get(key) == expected.get(key), line
         path = path.encode("latin-1").decode("utf-8", "replace")
@@ -130,7 +130,7 @@ def test_odd_request_ids(server):
         if status_of(received) == 400:
             continue  # the server refuses such a header itself
         assert status_of(received) == 200
-        shown = told(received)
+        shown = read_environ(received)
         rid = shown["dockerflow.request_id"]
         assert rid == shown["HTTP_X_REQUEST_ID"] == shown["get_request_id"]
         assert f"x-request-id: {rid}\r\n" in received.decode("latin-1").lower()
