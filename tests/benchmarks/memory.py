@@ -3,9 +3,9 @@
     pip install . psutil
     python tests/benchmarks/memory.py [--requests 1000000]
 
-Pages, streams that are left half way, errors and probes take turns; summaries are formatted as
-mozlog JSON and thrown away. The first tenth warms up. Ends with 1 if the resident memory has
-grown by more than 1 % since then, or what Python has allocated (tracemalloc) by more than 32 kB:
+Pages, unfinished streams, errors and probes take turns; summaries are formatted as mozlog JSON and
+discarded. The first tenth is a warm-up. Ends with 1 if the resident memory has grown by more than
+1 % since then, or the memory that Python has allocated (tracemalloc) by more than 32 kB:
 up to 22 kB are request IDs made in advance.
 """
 

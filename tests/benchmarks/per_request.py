@@ -12,7 +12,7 @@ figure. Iterating and closing the body is in every figure. No request has an ID.
 
 Summaries are written to the null device, with the formatter of the package that is measured, in
 three logging set-ups: one stream handler, two of them, and one with ``sentry_sdk.init()``, each in
-a process of its own. For the endpoints summaries are off on both sides: at the level INFO
+a separate process. For the endpoints summaries are off on both sides: at the level INFO
 python-dockerflow would log each probe, and this package none. A chunk's figure is a thousandth of a
 body of 1,000 chunks. The formatters of the third table format the same summary. The import is timed
 in new interpreters, after Werkzeug's, with compiled files.

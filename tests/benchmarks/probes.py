@@ -4,8 +4,8 @@
     python tests/benchmarks/probes.py [--seconds 5] [--rates 0 1 5 50] [--servers gthread ...]
 
 Each server serves a plain app with one check that hangs. Once the check is known to be overdue,
-probers ask for /__heartbeat__ at a constant rate, whether or not earlier probes are answered, as
-independent probers do. Meanwhile one client asks for a page and for /__lbheartbeat__ in turn.
+probers request /__heartbeat__ at a constant rate, without waiting for earlier responses. Meanwhile
+one client requests a page and /__lbheartbeat__ in turn.
 """
 
 from __future__ import annotations

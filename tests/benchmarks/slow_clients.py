@@ -3,8 +3,8 @@
     pip install '.[test]'
     python tests/benchmarks/slow_clients.py [--seconds 20]
 
-Clients connect all the time and send half a request each. Ends with 1 if a prober was not answered,
-or if threads or files are left over, or memory has grown by more than 10 %.
+Clients connect continuously and send half a request each. Ends with 1 if a probe was not answered,
+if threads or files are left over, or if memory has grown by more than 10 %.
 """
 
 from __future__ import annotations

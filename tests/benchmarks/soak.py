@@ -4,9 +4,9 @@
     python tests/benchmarks/soak.py [--heartbeats 100000]
 
 The middleware checks a real Redis and a pooled SQLite, and has checks that raise and that
-return junk. In each tenth of the run Redis is stopped and goes on, the pool is exhausted, and a
-check hangs until it is let go. Ends with 1 if threads or connections are left over, or memory
-has grown by more than 10 % since the first tenth.
+return invalid objects. In each tenth of the run Redis is stopped and continued, the pool is
+exhausted, and a check hangs for a while. Ends with 1 if threads or connections are
+left over, or memory has grown by more than 10 % since the first tenth.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@
     apt-get install wrk
     python tests/benchmarks/throughput.py [--rounds 15] [--seconds 1]
 
-Each variant is served by a gunicorn with one worker, all of them at once and each idle but when
-it is asked, by wrk with eight connections. Each is asked right after the bare one, again and
-again, and the median of these pairs counts: a shared machine has good seconds and bad ones.
-Summaries go to the null device as mozlog JSON, or are off. What a plain app keeps that only writes
-a line of that length, and sends an ID that is always the same, says how near the goal can be
-reached. "Extension" is `dockerflow_wsgi.flask.Dockerflow`; "ours" is `DockerflowMiddleware`.
+A gunicorn with one worker serves each variant, and wrk sends the requests on eight connections, to
+one variant at a time. Each variant is measured right after the app without the middleware, in
+several rounds, and the median of these pairs counts, because the speed of a shared machine varies.
+Summaries go to the null device as mozlog JSON, or are off. A plain app that only writes a line of
+that length and sends a constant ID shows how near the goal can be reached. "Extension" is
+`dockerflow_wsgi.flask.Dockerflow`; "ours" is `DockerflowMiddleware`.
 """
 
 from __future__ import annotations
