@@ -132,7 +132,7 @@ class ResponseWrapper:
         if isinstance(wrapper, FileWrapperRecorder):
             wrapper.made = None  # the file may refer to the environ
         original = SimpleNamespace(close=getattr(file, "close", None))
-        body = FileBody(self, original)
+        body = Body(self, (), closable=original)  # servers read the file itself
         try:
             file.close = body.close
         except Exception:  # it takes no attributes, so its end cannot be observed
@@ -154,10 +154,11 @@ class Body:
     this object ends the response at once.
     """
 
-    def __init__(self, response: ResponseWrapper, iterable: Any) -> None:
+    def __init__(self, response: ResponseWrapper, iterable: Any, closable: Any = None) -> None:
         self._response = response
         self._iterable = iterable
-        self._unclosed = {"iterable": iterable}  # pop() is atomic: two threads never close it both
+        # What to close; pop() is atomic, so two threads never close it both.
+        self._unclosed = {"body": iterable if closable is None else closable}
 
     def __iter__(self) -> Iterator[bytes]:
         response = self._response
@@ -215,7 +216,7 @@ class Body:
         May run in a finalizer, so it does not set the context variable.
         """
         response = self._response
-        iterable = self._unclosed.pop("iterable", _CLOSED)
+        iterable = self._unclosed.pop("body", _CLOSED)
         if iterable is _CLOSED:
             response.context.is_running = False
             return
@@ -240,17 +241,6 @@ class SizedBody(Body):
 
     def __len__(self) -> int:
         return len(cast("Sized", self._iterable))
-
-
-class FileBody(Body):
-    """Ends the response when the server closes a file that its ``wsgi.file_wrapper`` made."""
-
-    def close(self) -> None:
-        """End the response, and release the file, which refers to this object."""
-        try:
-            super().close()
-        finally:
-            self._iterable = ()
 
 
 class FileWrapperRecorder:
