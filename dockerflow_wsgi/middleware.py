@@ -33,7 +33,7 @@ from .endpoints import (
 from .errors import ConfigurationError
 from .find_middleware import find_middleware
 from .request_id import CONTEXT_KEY, RequestContext, RequestIDSource
-from .response import FILE_WRAPPER_KEY, SUMMARY_KEY, ResponseWrapper, prepare_file_wrapper
+from .response import SUMMARY_KEY, ResponseWrapper, prepare_file_wrapper
 from .settings import environment_source, keyword_source, read_settings
 from .summary import SummaryLog
 from .version import VersionFile
@@ -216,26 +216,23 @@ class DockerflowMiddleware(ChecksMixin):
         if outer is not None and outer.is_running:  # mounted in an app that is wrapped as well
             return (endpoint or self.app)(environ, start_response)
         request_id = self.request_ids.assign(environ)
-        echo = self.settings.echo_request_id
-        if endpoint is not None:
-            log = self.summary_log.log_endpoint
-            return _respond(
-                endpoint, ResponseWrapper(environ, start_response, request_id, echo, log)
-            )
-
         if self.settings.disabled:
             environ[SUMMARY_KEY] = {}
             return self.app(environ, start_response)
-        if FILE_WRAPPER_KEY in environ:
-            prepare_file_wrapper(environ)
-        log = self.summary_log.log
+        log = self.summary_log.log if endpoint is None else self.summary_log.log_endpoint
+        echo = self.settings.echo_request_id
         response = ResponseWrapper(environ, start_response, request_id, echo, log)
         try:
-            return response.wrap_body(self.app(environ, response.start_response))
+            if endpoint is None:
+                prepare_file_wrapper(environ)
+                return response.wrap_body(self.app(environ, response.start_response))
+            body = endpoint(environ, response.start_response)
         except BaseException as error:
             response.record_error(error)
             response.end()
             raise
+        response.end()
+        return body
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
         """Get the version object from a function instead of ``version.json``; a decorator.
@@ -265,16 +262,6 @@ class DockerflowMiddleware(ChecksMixin):
             self.registry.init_check(check_redis_connected, redis)
         if migrate is not None:
             self.registry.init_check(check_migrations_applied, migrate, db=db)
-
-
-def _respond(endpoint: Endpoint, response: ResponseWrapper) -> list[bytes]:
-    try:
-        return endpoint(response.environ, response.start_response)
-    except BaseException as error:
-        response.record_error(error)
-        raise
-    finally:
-        response.end()
 
 
 def _check_app(app: object) -> None:
