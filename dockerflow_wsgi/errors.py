@@ -50,9 +50,9 @@ class TargetError(DockerflowError, ValueError):
     The text is the reason and the remedy.
 
     Attributes:
-        reason: Why it does not.
+        reason: Why the object cannot be used.
         remedy: What to do.
-        stack: Where the user's code was, the innermost line last.
+        stack: The lines of the user's code that led to the error, the innermost last.
     """
 
     def __init__(self, reason: str, remedy: str, stack: Iterable[str] = ()) -> None:

@@ -69,9 +69,9 @@ class DockerflowMiddleware(ChecksMixin):
     """Answers Dockerflow's endpoints before a WSGI app, and logs every request.
 
     ``/__version__``, ``/__heartbeat__`` and ``/__lbheartbeat__`` are answered before the app, so
-    that its host checks, redirects, sessions and logins do not concern probers. Every other
-    request reaches the app unchanged, and so does its response the server. Each request gets an
-    ID and one ``request.summary`` log record.
+    that its host checks, redirects, sessions and logins do not affect probers. Every other
+    request reaches the app unchanged, and its response reaches the server unchanged. Each request
+    gets an ID and one ``request.summary`` log record.
 
     Construction opens no connection, starts no thread and reads no file.
 
@@ -206,7 +206,7 @@ class DockerflowMiddleware(ChecksMixin):
 
         Args:
             environ: The request.
-            start_response: The server's.
+            start_response: The server's callable that starts the response.
 
         Returns:
             The body.

@@ -89,12 +89,12 @@ def get_request_id() -> str | None:
 def request_id_context(request_id: str | None = None) -> Iterator[str]:
     """Set the current request ID in code outside a request, such as a background job.
 
-    Contexts can be nested. Also usable as a decorator of a plain function, not of an ``async`` or
-    generator function.
+    Contexts can be nested. Can also decorate a plain function, but not an ``async`` or generator
+    function.
 
     Args:
-        request_id: The ID, such as the one of the request that enqueued the job; by default a
-            new one, for a decorated function at each call.
+        request_id: The ID, such as that of the request that enqueued the job; by default a new
+            one, which a decorated function gets at each call.
 
     Yields:
         The ID.

@@ -94,7 +94,7 @@ class ResponseWrapper:
                 write = self._start_response(status, headers, exc_info)
         finally:
             exc_info = None  # its traceback has this frame: a reference cycle (PEP 3333)
-        self.status = status  # if the server refused, the status before it is still the one
+        self.status = status  # not reached if the server refused it: the earlier status holds
         return write
 
     def elapsed_ms(self) -> int:
@@ -201,7 +201,7 @@ class Body:
     def __del__(self) -> None:
         try:
             self._end()
-        except BaseException as error:  # nobody can handle it
+        except BaseException as error:  # a finalizer has no caller to raise to
             log_exception("close() of a dropped response raised", error)
         finally:
             self._response.context.leave()

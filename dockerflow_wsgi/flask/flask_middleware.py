@@ -59,7 +59,7 @@ class FlaskMiddleware(DockerflowMiddleware):
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request; the first one has the app's configuration read again."""
+        """Serve a request, and read the app's configuration again before the first one."""
         self.prepare()
         return super().__call__(environ, start_response)
 

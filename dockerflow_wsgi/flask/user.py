@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 # Flask-Login has no public way to ask whether a user is loaded. It sends the signal user_accessed
-# before it loads one, and a receiver that raises prevents that.
+# before it loads one; a receiver that raises an exception prevents the loading.
 _is_loading_refused: ContextVar[bool] = ContextVar("dockerflow_wsgi.user", default=False)
 
 
