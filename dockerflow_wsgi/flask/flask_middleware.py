@@ -79,7 +79,8 @@ class FlaskMiddleware(DockerflowMiddleware):
             text = (
                 f"A request reached the Flask app {self._flask_app.name!r} without passing "
                 "Dockerflow's middleware, so it has no summary: something took app.wsgi_app before "
-                "Dockerflow(app) wrapped it. Create the extension first; for Connexion, see README"
+                "Dockerflow(app) wrapped it. Create the extension first; with Connexion, call "
+                "connexion_app.add_wsgi_middleware(lambda _: app.wsgi_app) after it"
             )
             log_warnings([text])
 
