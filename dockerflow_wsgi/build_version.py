@@ -48,7 +48,7 @@ _CI_SYSTEMS = {  # the variable that each system always sets, and those that hav
     "TASKCLUSTER_ROOT_URL": {"build": "{TASKCLUSTER_ROOT_URL}/tasks/{TASK_ID}/runs/{RUN_ID}"},
 }
 _GIT_COMMANDS = {
-    "source": ("remote", "get-url", "origin"),
+    "source": ("ls-remote", "--get-url"),  # of the branch's remote, origin, or the only one
     "version": ("describe", "--tags", "--exact-match"),
     "commit": ("rev-parse", "HEAD"),
 }

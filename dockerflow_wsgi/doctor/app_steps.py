@@ -347,15 +347,15 @@ def _logger_problem(
     if logger.disabled:
         text = "the logger request.summary is disabled, as logging.config does with existing ones"
         return text, 'Configure logging with "disable_existing_loggers": False'
+    if not handlers:
+        text = "the logger request.summary has no handler at the level INFO"
+        return text if logger.propagate else f"{text}, and its propagate is False", _ADD_HANDLER
     if logger.manager.disable >= logging.INFO:
         return "logging.disable() drops INFO", "Remove the call of logging.disable()"
     if not logger.isEnabledFor(logging.INFO):
         level = logging.getLevelName(logger.getEffectiveLevel())
         remedy = 'Call logging.getLogger("request.summary").setLevel(logging.INFO)'
         return f"the logger request.summary is at {level}, above INFO", remedy
-    if not handlers:
-        text = "the logger request.summary has no handler at the level INFO"
-        return text if logger.propagate else f"{text}, and its propagate is False", _ADD_HANDLER
     return None
 
 

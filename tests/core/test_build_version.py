@@ -100,6 +100,16 @@ def test_taskcluster_has_the_build_and_git_the_rest(repository):
     }
 
 
+def test_the_remote_may_have_any_name(repository, directory):
+    """The only remote is the source; with several ones and no origin, git's error is shown."""
+    run(["git", "remote", "rename", "origin", "upstream"], cwd=directory, check=True)
+    assert make_version({}, {})[0]["source"] == "https://github.com/acme/shop.git"
+    run(["git", "remote", "add", "fork", "https://example.com/fork"], cwd=directory, check=True)
+    run(["git", "checkout", "--quiet", "--detach"], cwd=directory, check=True)
+    (problem,) = make_version({}, {})[1]
+    assert problem.startswith("source is missing: pass --source (git: fatal: No remote configured")
+
+
 def test_a_branch_is_not_a_version():
     """GitHub's ``GITHUB_REF_NAME`` is a version for a tag only; the version may be blank."""
     branch = {**GITHUB, "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"}
