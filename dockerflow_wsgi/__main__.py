@@ -14,7 +14,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import build_version, server
-from .background import BackgroundServer
 from .doctor import command as doctor
 from .errors import ConfigurationError, ListenError, TargetError
 from .import_string import import_string, parse_import_string, require_wsgi
@@ -104,7 +103,7 @@ def _add_serve(commands: Any) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     try:
         port = read_port(arguments.port)
-        background = BackgroundServer(_load(arguments.target))
+        background = server.BackgroundServer(_load(arguments.target))
         # Does nothing if the module has set up logging.
         logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,32 +1,56 @@
 """`serve_in_background`: the endpoints of processes without HTTP.
 
 For RQ and Celery workers, schedulers and the like; not for processes that a WSGI server runs.
+
+The server is for probers. One thread receives the requests of all clients, and each complete one
+gets a thread, in which ``wsgiref`` parses it: Werkzeug's server would start a thread for each
+silent client, without a limit, and in cheroot 10 of them would hold up all others for 10 s.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+import selectors
+import socket
+import threading
+import time
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from wsgiref.handlers import SimpleHandler
+from wsgiref.simple_server import WSGIRequestHandler
 
 from werkzeug.exceptions import NotFound
 
-from .background import BackgroundServer
 from .checks import CheckRegistry
-from .errors import ConfigurationError, ListenError, log_redacted
+from .endpoints import LBHEARTBEAT_PATH, error_response
+from .errors import ConfigurationError, ListenError, log_exception, log_redacted
 from .find_middleware import find_middleware
 from .middleware import DockerflowMiddleware
 from .settings import read_port
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from collections.abc import Iterable, MutableMapping
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from typing_extensions import Unpack
 
     from .middleware import MiddlewareKeywords
 
 DEFAULT_HOST = "0.0.0.0"  # noqa: S104 - probers are on other machines
+MAX_THREADS, MAX_SLOW_THREADS = 32, 24  # the slow ones are for all paths but /__lbheartbeat__
+MAX_WAITING = 128  # clients that have not sent their request; a further one replaces the oldest
+
+_MAX_REQUEST = 65_536  # bytes
+_IO_TIMEOUT_S = 5.0  # to receive a request, to send a response, and for responses after stop()
+_TIMED_OUT = b"HTTP/1.0 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.0 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n\r\n"
+
 logger = logging.getLogger("dockerflow_wsgi")
+fork_lock = threading.RLock()  # a fork waits for it; reentrant, as a signal handler may fork
+_servers: set[BackgroundServer] = set()
 
 
 @runtime_checkable
@@ -112,3 +136,209 @@ def start(server: BackgroundServer, host: str, port: int) -> None:
             )
         raise ListenError(reason) from error
     logger.info("Dockerflow's endpoints are at %s port %s", host, server.port)
+
+
+class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
+    """Serves a middleware's endpoints, and nothing else, until `stop` or the end of the process.
+
+    Attributes:
+        port: The port; ``None`` if it does not serve, as after `stop` and in a forked child.
+    """
+
+    def __init__(self, middleware: DockerflowMiddleware) -> None:
+        self.port: int | None = None
+        self._middleware = middleware
+        self._is_stopping = False
+        self._free_threads = threading.BoundedSemaphore(MAX_THREADS)
+        self._free_slow_threads = threading.BoundedSemaphore(MAX_SLOW_THREADS)
+        self._waiting: dict[socket.socket, tuple[float, bytearray]] = {}  # the oldest first
+        self._threads: dict[socket.socket, threading.Thread] = {}
+
+    def start(self, host: str, port: int) -> None:
+        """Serve at an address; raises ``OSError``, ``RuntimeError`` or ``ValueError``."""
+        with fork_lock:  # a child has to know each socket that it must close
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+            self._socket = socket.create_server(address, family=family, dualstack_ipv6=both)
+            self._socket.listen(MAX_WAITING)
+            self._socket.setblocking(False)
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(self._socket, selectors.EVENT_READ)
+            _servers.add(self)
+        self.port = self._socket.getsockname()[1]
+        self.base_environ = {"SERVER_NAME": host, "SERVER_PORT": str(self.port), "SCRIPT_NAME": ""}
+        self._loop = threading.Thread(target=self._run, name="dockerflow server", daemon=True)
+        try:
+            self._loop.start()
+        except BaseException:
+            self._close()
+            raise
+
+    def stop(self) -> None:
+        """Stop listening, and wait up to 5 seconds for the responses in progress."""
+        if self.port is None or self._is_stopping:
+            return
+        self._is_stopping = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # on Linux, this wakes the loop
+        deadline_s = time.monotonic() + _IO_TIMEOUT_S
+        for thread in [self._loop, *self._threads.values()]:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def close_after_fork(self) -> None:
+        """Close what a forked child has inherited; the parent's clients do not notice."""
+        self.port = None
+        self._selector.close()
+        for inherited in (self._socket, *self._waiting, *self._threads):
+            with contextlib.suppress(OSError):
+                os.close(inherited.detach())
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            for key, _ in self._selector.select(timeout=0.5):
+                if key.data is None:
+                    self._accept()
+                elif key.data in self._waiting:
+                    self._receive(key.data)
+            for connection, (deadline_s, _) in list(self._waiting.items()):
+                if deadline_s < time.monotonic():
+                    self._drop(connection, _TIMED_OUT)
+        self._close()
+
+    def _close(self) -> None:
+        with fork_lock:
+            _servers.discard(self)
+            self.port = None
+            for connection in list(self._waiting):
+                self._drop(connection)
+            self._selector.close()
+            self._socket.close()
+
+    def _accept(self) -> None:
+        try:
+            with fork_lock:
+                connection, _ = self._socket.accept()
+                connection.setblocking(False)
+                self._selector.register(connection, selectors.EVENT_READ, data=connection)
+                self._waiting[connection] = (time.monotonic() + _IO_TIMEOUT_S, bytearray())
+        except OSError as error:
+            if not self._is_stopping:
+                logger.debug("Cannot accept a prober: %s", error)
+                time.sleep(0.1)  # there may be no file descriptors left
+            return
+        if len(self._waiting) > MAX_WAITING:
+            self._drop(next(iter(self._waiting)), _TIMED_OUT)
+
+    def _receive(self, connection: socket.socket) -> None:
+        chunk, received = b"", self._waiting[connection][1]
+        with contextlib.suppress(OSError):
+            chunk = connection.recv(_MAX_REQUEST)
+        received += chunk
+        if not received or len(received) > _MAX_REQUEST:
+            self._drop(connection, _TOO_LARGE if received else b"")
+        elif not chunk or b"\r\n\r\n" in received or b"\n\n" in received:
+            self._start_response(connection, bytes(received))
+
+    def _start_response(self, connection: socket.socket, received: bytes) -> None:
+        self._free_threads.acquire()  # within moments: only MAX_SLOW_THREADS may take longer
+        thread = threading.Thread(
+            target=self._respond, args=(connection, received), name="dockerflow probe", daemon=True
+        )
+        self._threads[connection] = thread
+        self._selector.unregister(connection)
+        del self._waiting[connection]
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.debug("There is no thread for a prober: %s", error)
+            self._end_response(connection)
+
+    def _respond(self, connection: socket.socket, received: bytes) -> None:
+        try:
+            request = _Request((received, self._call), connection.getpeername(), self)  # type: ignore[arg-type]
+            connection.settimeout(_IO_TIMEOUT_S)
+            connection.sendall(request.response)
+        except OSError as error:
+            logger.debug("A prober has hung up: %s", error)
+        finally:
+            self._end_response(connection)
+
+    def _end_response(self, connection: socket.socket) -> None:
+        _hang_up(connection)
+        self._threads.pop(connection, None)
+        self._free_threads.release()
+
+    def _drop(self, connection: socket.socket, response: bytes = b"") -> None:
+        self._selector.unregister(connection)
+        _hang_up(connection, response)
+        del self._waiting[connection]
+
+    def _call(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"].removesuffix("/")
+        if path == LBHEARTBEAT_PATH:
+            return self._middleware(environ, start_response)
+        if path not in self._middleware.endpoints:
+            paths = ", ".join(self._middleware.endpoints)
+            response = error_response(404, f"{path or '/'} is not served here, only {paths}")
+        elif not self._free_slow_threads.acquire(blocking=False):
+            response = error_response(503, "too many requests in progress", ("Retry-After", "1"))
+        else:
+            try:
+                return self._middleware(environ, start_response)
+            finally:
+                self._free_slow_threads.release()
+        start_response(response.status, response.headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+
+
+class _Request(WSGIRequestHandler):
+    """One request, HTTP/1.0 without keep-alive: from the bytes received to ``response``."""
+
+    def setup(self) -> None:
+        received, self._app = self.request
+        self.rfile, self.wfile = BytesIO(received), BytesIO()
+
+    def handle(self) -> None:
+        self.raw_requestline = self.rfile.readline()
+        if self.parse_request():
+            stdout: Any = self.wfile
+            _Response(self.rfile, stdout, self.get_stderr(), self.get_environ()).run(self._app)
+
+    def finish(self) -> None:
+        self.response = self.wfile.getvalue()  # type: ignore[attr-defined]
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base's name
+        logger.debug(format, *arguments)
+
+
+class _Response(SimpleHandler):
+    server_software = "dockerflow-wsgi"
+    os_environ: MutableMapping[str, str] = {}  # noqa: RUF012 - the base's attribute is shared, too
+
+    def log_exception(self, exc_info: Any) -> None:
+        log_exception("An endpoint raised an exception", exc_info[1])
+
+
+def _hang_up(connection: socket.socket, response: bytes = b"") -> None:
+    with contextlib.suppress(OSError), connection:
+        connection.setblocking(False)
+        connection.send(response)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(_MAX_REQUEST)  # close() resets the connection if something is unread
+
+
+def _close_in_child() -> None:
+    fork_lock.release()
+    for server in _servers:
+        server.close_after_fork()
+    _servers.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=fork_lock.acquire, after_in_parent=fork_lock.release, after_in_child=_close_in_child
+    )

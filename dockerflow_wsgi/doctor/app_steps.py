@@ -101,8 +101,11 @@ def examine(target: str, timeout_s: float, skip: Sequence[str], send: Send) -> C
                 bound_s = timeout_s + (checks.timeout_s if checks and "endpoint" in name else 0)
                 send({"start": name, "bound_s": bound_s})
                 send(run_step(name, step, bound_s, skip).to_dict())
-            for check_result in checks.results() if checks and "checks" not in steps else ():
-                send(check_result.to_dict())
+            if checks and "checks" not in steps:
+                bound_s = checks.timeout_s + 5 * timeout_s * len(checks.names)  # with diagnoses
+                send({"start": "checks", "bound_s": bound_s})
+                for check_result in checks.results():
+                    send(check_result.to_dict())
 
     return run_once
 
@@ -127,8 +130,10 @@ def _name_of(app: Any) -> str:
 
 def steps_of(app: App, checks: CheckSteps | None, logs: list[logging.LogRecord]) -> Steps:
     """Return the steps of an app by name, without the import and the single checks."""
-    nothing = partial(skipped, "there is no middleware to look at")
-    steps: Steps = {"middleware": partial(_check_middleware, app)}
+    nothing = partial(skipped, "there is no app with a middleware to look at")
+    steps: Steps = {
+        "middleware": partial(_check_middleware, app) if app.app is not None else nothing
+    }
     steps |= {**dict.fromkeys(SKIPPABLE, nothing), "port": check_port, "user": check_user}
     if checks is None:
         return steps
@@ -154,8 +159,6 @@ def steps_of(app: App, checks: CheckSteps | None, logs: list[logging.LogRecord])
 
 
 def _check_middleware(app: App) -> StepResult:
-    if app.app is None:
-        return skipped("there is no app to look at")
     name = _name_of(app.app)
     if app.bypassed:
         text = f"app.wsgi_app of the Flask app {app.bypassed!r} was taken before Dockerflow(app)"

@@ -322,6 +322,14 @@ def test_a_check_that_ends_the_process_is_told_with_its_line(doctor, is_json):
         assert "1 error" in done.out
 
 
+def test_a_check_that_ends_the_process_without_the_heartbeat_step_is_reported(doctor):
+    """The steps that were done before keep their results."""
+    code = doctor.app + "import os\nwrapped.check(lambda: os._exit(0), name='leaves')\n"
+    done = doctor("app:wrapped", "--json", "--skip", "endpoint_heartbeat", code=code)
+    assert (done.code, done.red) == (1, ["checks"])
+    assert done["summary"]["status"] == "ok"
+
+
 @pytest.mark.parametrize(
     "value", ["s = []\nfor _ in range(600): s = [s]\n", "s = float('nan')\n", "s = b'x'\n"]
 )

@@ -18,14 +18,8 @@ from waiting import TIMEOUT_S, wait_until
 from werkzeug.middleware.proxy_fix import ProxyFix
 from wsgi import hello
 
-from dockerflow_wsgi import (
-    CheckRegistry,
-    DockerflowMiddleware,
-    background,
-    checks,
-    serve_in_background,
-)
-from dockerflow_wsgi.background import MAX_SLOW_THREADS, MAX_THREADS, MAX_WAITING
+from dockerflow_wsgi import CheckRegistry, DockerflowMiddleware, checks, serve_in_background
+from dockerflow_wsgi.server import MAX_SLOW_THREADS, MAX_THREADS, MAX_WAITING
 
 
 @pytest.fixture
@@ -254,7 +248,7 @@ def read(connection):
 def test_an_incomplete_request_times_out(registry, serve, listen, monkeypatch, sent):
     """The client gets a 408 after some seconds, and no error is logged."""
     records = listen("dockerflow_wsgi", logging.INFO)
-    monkeypatch.setattr(background, "_IO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("dockerflow_wsgi.server._IO_TIMEOUT_S", 0.05)
     with socket.create_connection(("127.0.0.1", serve(registry).port), TIMEOUT_S) as slow:
         slow.sendall(sent)
         assert read(slow).startswith(b"HTTP/1.0 408 Request Timeout\r\n")
@@ -298,7 +292,9 @@ def test_when_the_system_has_threads_again_probers_are_served(registry, serve, m
 
 def test_idle_and_slow_clients_do_not_hold_up_a_prober(registry, serve, monkeypatch):
     """However many they are, they hold no thread; the oldest ones have to go."""
-    monkeypatch.setattr(background, "_IO_TIMEOUT_S", 10 * TIMEOUT_S)  # not the reason here
+    monkeypatch.setattr(
+        "dockerflow_wsgi.server._IO_TIMEOUT_S", 10 * TIMEOUT_S
+    )  # not the reason here
     port = serve(registry).port
     before = threading.active_count()
     with ExitStack() as stack:
