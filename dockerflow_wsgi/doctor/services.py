@@ -56,12 +56,12 @@ _REMEDIES = {
     checks.ERROR_UNUSABLE_MIGRATIONS: "Correct the Alembic config, or its scripts",
     checks.WARNING_UNAPPLIED_MIGRATION: "Apply them: alembic upgrade head, or flask db upgrade",
 }
-_LOGIN = "Correct user name and password in the URL"
 _BUILT_IN_CHECKS = {
     *(checks.check_database_connected, checks.check_migrations_applied),
     checks.check_redis_connected,
 }
-_ADD = "Put the password into the URL"
+_LOGIN = "Correct user name and password in the URL"
+_NO_LOGIN = "Put the password into the URL"
 _TRUST = "Renew the certificate, or trust its authority (SSL_CERT_FILE, sslrootcert)"
 
 # What the drivers report: the step that failed, and the remedy.
@@ -70,7 +70,7 @@ _DRIVER_ERRORS = {
     "not support ssl": ("TLS", "Enable TLS in the server, or write sslmode=prefer into the URL"),
     "password authentication failed|wrongpass|invalid (username-)?password": ("login", _LOGIN),
     "access denied|no password is set|without any password": ("login", _LOGIN),
-    "no password supplied|noauth|already authenticated|authentication required": ("login", _ADD),
+    "no password supplied|already authenticated|authentication required": ("login", _NO_LOGIN),
     r"pg_hba\.conf": ("login", "Allow this host, user and database in pg_hba.conf"),
     "role .* does not exist": ("login", "Create the role, or correct the user name in the URL"),
     "database .* does not exist|unknown database": ("login", "Create it, or correct its name"),
