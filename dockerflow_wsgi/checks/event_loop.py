@@ -30,12 +30,7 @@ _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine in the process's event loop, with the caller's context variables.
-
-    Raises:
-        NoThreadError: The event loop's thread cannot be started.
-        BaseException: The coroutine's own exception.
-    """
+    """Run a coroutine in the process's event loop, with the caller's context variables."""
     result: list[tuple[Any, BaseException | None]] = []
 
     async def catch() -> None:

@@ -29,8 +29,6 @@ from .messages import (
 from .run import report_when_overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
@@ -83,10 +81,10 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
         return [_cannot_ask("the app may be using the connection of a database in memory")]
     try:
         with report_when_overdue(lambda: [_cannot_ask("it has not answered yet")]):
-            query = partial(_read_applied, *_version_table(migrate))
-            return _compare(scripts, *run_query(engine, query, _cannot_ask))
+            applied = run_query(engine, partial(_read_applied, migrate), _cannot_ask)
     except SQLAlchemyError as error:
         return [_cannot_ask(format_db_error(error))]
+    return _compare(scripts, *applied)
 
 
 def _cannot_ask(reason: str) -> CheckMessage:
@@ -120,10 +118,10 @@ def _read_scripts(migrate: Any) -> _Scripts:
 
 
 def _engine_for(migrate: Any, db: Any) -> Engine:
+    if db is None and _is_flask_migrate(migrate):
+        db = migrate.db
     if db is not None:
         return engine_of(db)
-    if _is_flask_migrate(migrate):
-        return engine_of(migrate.db)
     return _engines.get(migrate) or _engines.setdefault(migrate, _engine_from_url(migrate))
 
 
@@ -137,21 +135,14 @@ def _engine_from_url(config: Config) -> Engine:
     return create_engine(url, poolclass=NullPool)
 
 
-def _version_table(migrate: Any) -> tuple[str, str | None]:
-    """Return the name and the schema of the version table, from the app's settings."""
-    option = (
-        migrate.alembic_ctx_kwargs.get if _is_flask_migrate(migrate) else migrate.get_main_option
-    )
-    return option("version_table") or "alembic_version", option("version_table_schema")
-
-
-def _read_applied(
-    name: str, schema: str | None, connection: Connection
-) -> tuple[frozenset[str], str]:
+def _read_applied(migrate: Any, connection: Connection) -> tuple[frozenset[str], str]:
     """Return the database's revisions, and what is missing, if anything is."""
     # Alembic's MigrationContext would log two lines at INFO for each heartbeat.
     from sqlalchemy import column, inspect, select, table
 
+    is_flask_migrate = _is_flask_migrate(migrate)
+    option = migrate.alembic_ctx_kwargs.get if is_flask_migrate else migrate.get_main_option
+    name, schema = option("version_table") or "alembic_version", option("version_table_schema")
     if not inspect(connection).has_table(name, schema=schema):
         full_name = f"{schema}.{name}" if schema else name
         return frozenset(), f"there is no table {full_name}; {_TABLE_HINT}"
@@ -160,15 +151,10 @@ def _read_applied(
 
 
 def _compare(scripts: _Scripts, applied: frozenset[str], missing: str) -> list[CheckMessage]:
-    if unknown := applied - scripts.revisions:
-        text = f"The database is at a revision that the code does not have: {_join(unknown)}"
+    if unknown := ", ".join(sorted(applied - scripts.revisions)):
+        text = f"The database is at a revision that the code does not have: {unknown}"
         return [Info(text, id=INFO_UNKNOWN_REVISION)]
-    pending = scripts.heads - applied
-    if not pending:
-        return []
-    text = f"Unapplied migrations found: {_join(pending)}{missing and f' ({missing})'}"
-    return [Warning(text, id=WARNING_UNAPPLIED_MIGRATION)]
-
-
-def _join(revisions: Iterable[str]) -> str:
-    return ", ".join(sorted(revisions))
+    if pending := ", ".join(sorted(scripts.heads - applied)):
+        text = f"Unapplied migrations found: {pending}{missing and f' ({missing})'}"
+        return [Warning(text, id=WARNING_UNAPPLIED_MIGRATION)]
+    return []

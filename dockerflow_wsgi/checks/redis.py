@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from ..redaction import format_error
 from .messages import (
@@ -33,14 +33,7 @@ _EXPLAIN_TIMEOUT_S = 1.0
 _EXPLAIN_WAIT_S = 0.1
 
 
-class RedisClient(Protocol):
-    """A client that has ``ping()``."""
-
-    def ping(self) -> object:
-        """Send ``PING``; the answer is true when it is ``PONG``."""
-
-
-def check_redis_connected(client: RedisClient) -> list[CheckMessage]:
+def check_redis_connected(client: Any) -> list[CheckMessage]:
     """Send ``PING`` with the app's own client, and ask a cluster for its state.
 
     Args:
@@ -69,13 +62,14 @@ def _ask(client: Any) -> list[CheckMessage]:
     answer = client.ping()
     if inspect.iscoroutine(answer):
         answer.close()
-        return [_redis_error("The Redis client is for asyncio: pass a synchronous client")]
+        text = "The Redis client is for asyncio: pass a synchronous client"
+        return [Error(text, id=ERROR_REDIS_EXCEPTION)]
     if not answer:
         return [Error(f"Redis answered PING with {answer!r}", id=ERROR_REDIS_PING_FAILED)]
     if hasattr(client, "cluster_info"):  # PING asks one node, which does not know of slots
         state = client.cluster_info().get("cluster_state")
         if state != "ok":
-            return [_redis_error(f"The Redis Cluster's state is {state!r}")]
+            return [Error(f"The Redis Cluster's state is {state!r}", id=ERROR_REDIS_EXCEPTION)]
     return []
 
 
@@ -87,22 +81,18 @@ def _make_error(error: Exception) -> CheckMessage:
     # redis-py before 4.6 has no exception of its own for a wrong password.
     if _has_name(error, _CONNECTION_ERRORS) or str(error).startswith("WRONGPASS"):
         return _cannot_connect(format_error(error))
-    return _redis_error(f"Redis error: {type(error).__name__}: {format_error(error)}")
+    text = f"Redis error: {type(error).__name__}: {format_error(error)}"
+    return Error(text, id=ERROR_REDIS_EXCEPTION)
 
 
 def _cannot_connect(reason: str) -> CheckMessage:
     return Error(f"Cannot connect to Redis: {reason}", id=ERROR_CANNOT_CONNECT_REDIS)
 
 
-def _redis_error(text: str) -> CheckMessage:
-    return Error(text, id=ERROR_REDIS_EXCEPTION)
-
-
 def _report_of_waiting(client: Any) -> Callable[[], list[CheckMessage]]:
     """Return a function that reports why a client has no answer, often because it retries.
 
-    A connection of its own, without retries, shows what the client retries. It is opened on a
-    thread, once per run, because a name may take long to resolve.
+    A connection without retries shows the reason. A thread opens it, because that may take long.
     """
     reasons = ["The client waits for Redis"]
 

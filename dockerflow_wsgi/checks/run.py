@@ -70,9 +70,7 @@ class CheckRun:
         self.sessions: list[Any] = []
         self.log_claim = threading.Lock()
         self.thread_id: int | None = None
-        self._function = function
-        self._context = context
-        self._on_done = on_done
+        self._function, self._context, self._on_done = function, context, on_done
         self._start_claim = threading.Lock()
         self._messages: list[CheckMessage] = []
         self._traceback: str | None = None
@@ -192,9 +190,7 @@ class CheckRun:
 def report_when_overdue(make_messages: MakeMessages) -> Iterator[None]:
     """Report messages instead of a timeout if the check's deadline passes in this context.
 
-    Args:
-        make_messages: Returns the messages. It is called on the prober's thread while the check
-            is still running. If it raises, the timeout is reported.
+    The function is called on the prober's thread. If it raises, the timeout is reported.
     """
     run = _current_run.get()
     waits = [] if run is None else run.waits  # a check may be called outside a run
@@ -208,8 +204,8 @@ def report_when_overdue(make_messages: MakeMessages) -> Iterator[None]:
 def _listen_to_sessions() -> None:
     """Note the SQLAlchemy sessions that checks begin.
 
-    The session of a `scoped_session` outlives its thread, because it is part of a reference
-    cycle, and keeps its connection until the garbage collector runs.
+    A session outlives its thread, because it is part of a reference cycle, and would keep its
+    connection until the garbage collector runs.
     """
     session_class = getattr(sys.modules.get("sqlalchemy.orm"), "Session", None)
     if session_class is not None:
@@ -221,8 +217,8 @@ def _listen_to_sessions() -> None:
 
 def _note_session(session: Any, transaction: Any, _connection: Any) -> None:
     run = _current_run.get()
-    is_ours = run is not None and run.thread_id == threading.get_ident()  # not of an async check
-    if run is not None and is_ours and not transaction.nested:
+    # An async check runs on another thread, and closes its own sessions.
+    if run and run.thread_id == threading.get_ident() and not transaction.nested:
         run.sessions.append(session)
 
 
