@@ -752,6 +752,26 @@ def test_checks_of_another_context_are_other_runs(registry, overdue):
     assert entered == [1]
 
 
+@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+def test_a_context_gives_back_what_a_check_keeps_in_a_thread_local(registry, timeout_s):
+    """The context is entered and left on the check's thread, as peewee's pool needs it."""
+    local, pool = threading.local(), ["connection"]
+
+    @contextlib.contextmanager
+    def context():
+        local.connection = pool.pop()
+        try:
+            yield
+        finally:
+            pool.append(local.connection)
+
+    registry.check(lambda: checks.Info(local.connection), name="reads")
+    runner = make_runner(registry, timeout_s, context=context)
+    for _ in range(3):
+        assert runner.report().results[0].messages == (checks.Info("connection"),)
+    assert pool == ["connection"]
+
+
 def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(registry):
     """The exception is E001 of the check."""
 
