@@ -41,18 +41,12 @@ def check_database_connected(db: Any) -> list[CheckMessage]:
     """
     engines = getattr(db, "engines", None)
     if not isinstance(engines, Mapping):
-        return _check_engine(engine_of(db), "")
+        return _check_engine(getattr(db, "engine", db), "")
     return [
         message
         for key, engine in engines.items()
         for message in _check_engine(engine, f"Bind {key!r}: " if key is not None else "")
     ]
-
-
-def engine_of(db: Any) -> Engine:
-    """Return the default engine of a database: itself, or its ``engine``."""
-    engine: Engine = getattr(db, "engine", db)
-    return engine
 
 
 def format_db_error(error: Exception) -> str:
@@ -151,10 +145,10 @@ def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
         from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
     def e008(text: str) -> CheckMessage:
-        return Error(f"{bind}{text}", id=ERROR_DB_API_EXCEPTION)
+        return Error(bind + text, id=ERROR_DB_API_EXCEPTION)
 
     def e009(text: str) -> CheckMessage:
-        return Error(f"{bind}{text}", id=ERROR_SQLALCHEMY_EXCEPTION)
+        return Error(bind + text, id=ERROR_SQLALCHEMY_EXCEPTION)
 
     if engine.dialect.is_async:
         return [e009("The engine's driver is for asyncio: pass a synchronous engine")]

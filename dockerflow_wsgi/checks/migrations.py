@@ -8,14 +8,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import require_extra
 from ..redaction import format_error
-from .database import (
-    engine_of,
-    format_db_error,
-    missing_file,
-    run_query,
-    shares_connection,
-    sqlite_file,
-)
+from .database import format_db_error, missing_file, run_query, shares_connection, sqlite_file
 from .messages import (
     ERROR_UNUSABLE_MIGRATIONS,
     INFO_CANT_CHECK_MIGRATIONS,
@@ -120,12 +113,11 @@ def _read_scripts(migrate: Any) -> _Scripts:
 def _engine_for(migrate: Any, db: Any) -> Engine:
     if db is None and _is_flask_migrate(migrate):
         db = migrate.db
-    if db is not None:
-        return engine_of(db)
-    return _engines.get(migrate) or _engines.setdefault(migrate, _engine_from_url(migrate))
+    engine: Engine | None = getattr(db, "engine", db)
+    return engine or _engines.get(migrate) or _engines.setdefault(migrate, _make_engine(migrate))
 
 
-def _engine_from_url(config: Config) -> Engine:
+def _make_engine(config: Config) -> Engine:
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .run import CheckContext
 
     CheckFunction = Callable[[], Any]
+    Functions = dict[str, CheckFunction]  # by name
 
 logger = logging.getLogger("dockerflow_wsgi.checks")
 
@@ -81,7 +82,7 @@ class CheckRegistry(ChecksMixin):
 
     def __init__(self) -> None:
         self.registry = self
-        self._functions: dict[str, CheckFunction] = {}
+        self._functions: Functions = {}
         # The runs that are not over, by check; by process, because a fork copies a run, but not
         # its thread; and by context, because each app has its own.
         self._runs: dict[tuple[str, int, CheckContext], CheckRun] = {}
@@ -101,7 +102,7 @@ class CheckRegistry(ChecksMixin):
         return tuple(self._functions)
 
     @property
-    def functions(self) -> dict[str, CheckFunction]:
+    def functions(self) -> Functions:
         """The checks by name, in the order of their registration, as a copy."""
         return self._functions.copy()
 
@@ -110,11 +111,11 @@ class CheckRegistry(ChecksMixin):
 
     def add(self, function: CheckFunction, name: str | None) -> None:
         """Register a check; see `check`."""
+        kind = type(function).__name__
         if not callable(function):
-            raise TypeError(f"a check must be a function, not a {type(function).__name__}")
+            raise TypeError(f"a check must be a function, not a {kind}")
         name = name or getattr(function, "__name__", None)
         if not isinstance(name, str):
-            kind = type(function).__name__
             raise TypeError(f"a {kind} has no __name__: register it with name=...")
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             from . import event_loop  # noqa: F401 - it imports asyncio; see there
@@ -141,9 +142,9 @@ class CheckRegistry(ChecksMixin):
 def _is_same_definition(one: CheckFunction, other: CheckFunction) -> bool:
     if not (inspect.isfunction(one) and inspect.isfunction(other)):
         return False
-    if one.__name__ == "<lambda>":  # all lambdas of a module share one qualified name
-        return False
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+    is_lambda = one.__name__ == "<lambda>"  # all lambdas of a module share one qualified name
+    names = (one.__module__, one.__qualname__)
+    return not is_lambda and names == (other.__module__, other.__qualname__)
 
 
 def _is_same(one: CheckFunction, other: CheckFunction) -> bool:

@@ -24,7 +24,7 @@ class CheckResult:
         name: The check's name.
         messages: The messages, without the silenced ones.
         duration_s: Duration in seconds; of a check that is still running, until now.
-        traceback: The traceback of the exception that the check raised, if it raised one.
+        traceback: The traceback of the exception that the check raised, if any.
     """
 
     name: str

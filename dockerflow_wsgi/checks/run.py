@@ -38,21 +38,12 @@ _current_run: contextvars.ContextVar[CheckRun | None] = contextvars.ContextVar(
 class CheckRun:
     """One run of a check, which any number of heartbeats can wait for.
 
-    All times are seconds of the monotonic clock.
-
     Args:
         name: The check's name.
         function: The check.
         context: Returns the context manager that the check runs in.
-        deadline_s: The deadline; infinite for none.
+        deadline_s: The deadline in seconds of the monotonic clock; infinite for none.
         on_done: Called once, when the run is over.
-
-    Attributes:
-        started_s: The start.
-        waits: For each wait of the check, the innermost last, the function that makes the
-            messages to report if the deadline passes in it.
-        sessions: The SQLAlchemy sessions to close when the run is over.
-        log_claim: Acquired by the heartbeat that logs the run.
     """
 
     def __init__(
@@ -66,9 +57,9 @@ class CheckRun:
         self.name = name
         self.deadline_s = deadline_s
         self.started_s = time.monotonic()
-        self.waits: list[MakeMessages] = []
-        self.sessions: list[Any] = []
-        self.log_claim = threading.Lock()
+        self.waits: list[MakeMessages] = []  # see report_when_overdue(); the innermost is last
+        self.sessions: list[Any] = []  # those of SQLAlchemy, to be closed
+        self.log_claim = threading.Lock()  # for the heartbeat that logs the run
         self.thread_id: int | None = None
         self._function, self._context, self._on_done = function, context, on_done
         self._start_claim = threading.Lock()
@@ -102,11 +93,8 @@ class CheckRun:
         """Wait until the run is over or a time has come, unless the caller is the check itself."""
         if self.thread_id == threading.get_ident():
             return
-        left_s = until_s - time.monotonic()
-        while not self._done.wait(max(0.0, min(left_s, _MAX_WAIT_S))):
-            left_s = until_s - time.monotonic()
-            if left_s <= 0:  # gevent's timers return early
-                return
+        while not self.is_done and (left_s := until_s - time.monotonic()) > 0:
+            self._done.wait(min(left_s, _MAX_WAIT_S))  # gevent's timers return early
 
     @property
     def is_done(self) -> bool:
@@ -181,8 +169,8 @@ class CheckRun:
         self._traceback = format_traceback(error)
 
     def _finish(self) -> None:
-        self._ended_s = time.monotonic()
         self._on_done()
+        self._ended_s = time.monotonic()
         self._done.set()
 
 

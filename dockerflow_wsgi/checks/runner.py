@@ -19,7 +19,7 @@ from .run import CheckRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .registry import CheckFunction, CheckRegistry
+    from .registry import CheckRegistry, Functions
     from .run import CheckContext
 
 _MAX_WAIT_WHILE_OVERDUE_S = 0.1
@@ -43,7 +43,7 @@ class CheckRunner:
         ttl_s: Seconds for which a report is served again; 0 for never.
         failed_level: The level from which on a heartbeat fails.
         silenced: IDs of messages that are neither reported nor logged.
-        on_report: Called with the report of each run of the checks. Exceptions are logged.
+        on_report: Called with the report of each run of the checks.
         context: Returns the context manager that each check runs in.
     """
 
@@ -91,9 +91,7 @@ class CheckRunner:
             process.heartbeat = self._new_heartbeat(functions, finished)
             return process.heartbeat
 
-    def _new_heartbeat(
-        self, functions: dict[str, CheckFunction], finished: dict[str, CheckRun]
-    ) -> _Heartbeat:
+    def _new_heartbeat(self, functions: Functions, finished: dict[str, CheckRun]) -> _Heartbeat:
         started_s = time.monotonic()
         deadline_s = started_s + self._timeout_s
         runs = [
@@ -165,7 +163,7 @@ class _Process:
 class _Heartbeat:
     """One run of all checks, which any number of probers share."""
 
-    functions: dict[str, CheckFunction]
+    functions: Functions
     started_s: float  # seconds of the monotonic clock
     deadline_s: float  # when probers stop waiting; infinite for when the checks are done
     runs: list[CheckRun]
