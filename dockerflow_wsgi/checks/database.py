@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _EXHAUSTED = "The connection pool is exhausted"
+_HINT = "Look for connections that are not given back, or enlarge the pool."
 
 
 def check_database_connected(db: Any) -> list[CheckMessage]:
@@ -148,7 +149,8 @@ def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
         return Error(bind + text, id=ERROR_DB_API_EXCEPTION)
 
     def e009(text: str) -> CheckMessage:
-        return Error(bind + text, id=ERROR_SQLALCHEMY_EXCEPTION)
+        hint = _HINT if text.startswith(_EXHAUSTED) else None
+        return Error(bind + text, hint=hint, id=ERROR_SQLALCHEMY_EXCEPTION)
 
     if engine.dialect.is_async:
         return [e009("The engine's driver is for asyncio: pass a synchronous engine")]

@@ -202,6 +202,7 @@ class TestPool:
             (message,) = check_database_connected(engine)
             assert message.id == "dockerflow.health.E009"
             assert message.msg.startswith("The connection pool is exhausted: ")
+            assert "not given back" in message.hint
             assert engine.pool.checkedout() == 1
         assert engine.pool.checkedout() == 0
         assert check_database_connected(engine) == []
