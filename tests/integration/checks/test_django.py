@@ -56,13 +56,13 @@ def in_django(postgres, redis_url):
         yield call
 
 
-def test_300_heartbeats_leave_no_connection_open(in_django, postgres, redis_url):
+def test_heartbeats_leave_no_connection_open(in_django, postgres, redis_url):
     """PostgreSQL has no connection left, and Redis one, though the garbage collector is off."""
     query = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
     engine = create_engine(postgres.url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection, redis.Redis.from_url(redis_url) as own:
         before = own.info("clients")["connected_clients"]
-        status, report = in_django(heartbeats, 300)
+        status, report = in_django(heartbeats, 50)
         assert (status, report["checks"]) == ("200 OK", dict.fromkeys(CHECKS, "ok"))
 
         def is_closed():  # a server's process may end a moment after its connection
