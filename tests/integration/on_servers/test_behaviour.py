@@ -159,7 +159,9 @@ def test_keep_alive(server):
         for path in ("/", "/__heartbeat__", "/raises-nothing", "/__lbheartbeat__", "/"):
             rid = str(uuid.uuid4())
             wire.send(request("GET", path, f"X-Request-ID: {rid}"))
-            assert wire.read().header("X-Request-ID") == rid
+            response = wire.read()
+            assert response.header("X-Request-ID") == rid
+            assert (response.header("Connection") or "").lower() != "close"
             server.log.wait_for("rid", rid)
 
 
