@@ -360,7 +360,7 @@ def test_each_bind_of_flask_sqlalchemy_is_looked_at():
 
 def test_an_exhausted_pool_is_called_that(postgres_url):
     """All steps to the database are well: the check's own reason stands."""
-    options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+    options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 3}
     with engine_for(postgres_url, **options) as engine, engine.connect():
         finding = look(db=engine, check_timeout=1.0)
     assert "The connection pool is exhausted" in finding.message
