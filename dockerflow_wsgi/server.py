@@ -304,9 +304,14 @@ class _Request(WSGIRequestHandler):
 
     def handle(self) -> None:
         self.raw_requestline = self.rfile.readline()
-        if self.parse_request():
-            stdout: Any = self.wfile
-            _Response(self.rfile, stdout, self.get_stderr(), self.get_environ()).run(self._app)
+        if not self.parse_request():
+            return  # the client has got an error
+        if self.request_version == "HTTP/0.9":  # newer versions of Python parse no headers then
+            self.request_version = "HTTP/1.0"
+            self.send_error(400, "The request line has no HTTP version")
+            return
+        stdout: Any = self.wfile
+        _Response(self.rfile, stdout, self.get_stderr(), self.get_environ()).run(self._app)
 
     def finish(self) -> None:
         self.response = self.wfile.getvalue()  # type: ignore[attr-defined]

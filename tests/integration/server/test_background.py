@@ -341,6 +341,7 @@ def test_what_hangs_leaves_threads_for_lbheartbeat(registry, serve, gate, path):
         (b"GET /" + 70_000 * b"x" + b" HTTP/1.0\r\n\r\n", b"431"),
         (b"GET / HTTP/1.0\r\n" + 200 * b"X: y\r\n" + b"\r\n", b"431"),
         (b"GET\r\n\r\n", b"400"),
+        (b"GET /__lbheartbeat__\r\n\r\n", b"400"),  # HTTP/0.9
         (b"", b""),
     ],
 )
