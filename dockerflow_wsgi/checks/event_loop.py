@@ -91,7 +91,7 @@ def _start_in_gevent() -> asyncio.AbstractEventLoop:
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.SelectorEventLoop()  # new_event_loop() takes a lock that a fork could leave
-    loop.set_default_executor(_DaemonExecutor())
+    loop.set_default_executor(_DaemonExecutor(loop))
     return loop
 
 
@@ -112,6 +112,10 @@ class _DaemonExecutor(ThreadPoolExecutor):
     Python joins an ordinary executor's threads when it exits, and hung calls would use them up.
     """
 
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
 
@@ -121,6 +125,9 @@ class _DaemonExecutor(ThreadPoolExecutor):
                     future.set_result(fn(*args, **kwargs))
                 except BaseException as error:  # noqa: BLE001 - it belongs to the future
                     future.set_exception(error)
+                # Under gevent, asyncio (from Python 3.14 on) takes this greenlet for the loop's
+                # own code, which need not wake the loop.
+                self._loop.call_soon_threadsafe(lambda: None)
 
         threading.Thread(target=call, name="dockerflow-executor", daemon=True).start()
         return future
