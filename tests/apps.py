@@ -1,4 +1,4 @@
-"""Apps for servers that run in processes of their own."""
+"""Apps for servers that run in separate processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
 
 
 def app(_environ, start_response):
-    """Tell the process and the thread that serve."""
+    """Respond with the IDs of the process and the thread."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{os.getpid()} {threading.current_thread().name}".encode()]
 
@@ -27,7 +27,7 @@ hanging = DockerflowMiddleware(app, check_timeout=0.5)
 @fine.check
 @hanging.check
 def process():
-    """Tell the process that runs the check, after a little work."""
+    """Report the ID of the process, after a little work."""
     time.sleep(0.05)
     return checks.Debug(str(os.getpid()))
 

@@ -51,7 +51,7 @@ def no_request_is_left_from_the_test_before():
 
 @pytest.fixture
 def nothing_is_left_to_the_next_test():
-    """Wait for the checks and steps that a fault held up, and have what it broke thrown away."""
+    """Wait for the checks and steps that a fault has delayed, and collect the garbage."""
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("dockerflow ") or thread.name == "doctor":

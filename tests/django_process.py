@@ -1,4 +1,4 @@
-"""Django in a process of its own, because its settings belong to the process."""
+"""Django in a separate process, because its settings belong to the process."""
 
 from __future__ import annotations
 

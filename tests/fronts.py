@@ -87,7 +87,7 @@ class Proxy:
         return ask(UnixConnection(self._path), target, method, headers)
 
     def listens(self):
-        """Tell whether it accepts."""
+        """Return whether it accepts connections."""
         with contextlib.suppress(OSError), contextlib.closing(UnixConnection(self._path)) as probe:
             probe.connect()
             return True

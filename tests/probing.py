@@ -1,4 +1,4 @@
-"""A prober, and what it needs to know of processes."""
+"""A prober, and facts about processes."""
 
 from __future__ import annotations
 

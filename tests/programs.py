@@ -23,7 +23,7 @@ END_TIMEOUT_S = 10
 
 
 def environment_of(home, **variables):
-    """Return the environment of a program: this one's, with the scripts of this Python first."""
+    """Return this process's environment, with the scripts of this Python first in PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "HOME": str(home), **variables}
 
@@ -75,7 +75,7 @@ class Program:
 
     @property
     def output(self):
-        """What it has written to stdout and stderr so far."""
+        """The output on stdout and stderr so far."""
         if self._whole_output is not None:
             return self._whole_output
         return self._output.read_text(encoding="utf-8", errors="replace")

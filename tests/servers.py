@@ -1,4 +1,4 @@
-"""Real servers for the tests: each on loopback, on a port or socket of its own."""
+"""Real servers for the tests, each on its own port of the loopback interface or on a socket."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def found() -> list[checks.CheckMessage]:
 
 
 class OwnDockerflow(Dockerflow):
-    """Tells the user in its own way."""
+    """Override the user's ID."""
 
     def user_id(self) -> str:
         """Return the user's ID."""

@@ -1,6 +1,6 @@
 """Tries the installed wheel, from another directory: ``python wheel_smoke.py [EXTRA]``.
 
-What the extra brings works; each of the others says what to install; nothing else is there.
+The extra's packages work. A missing package is an error with the command to install it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class QuietHandler(WSGIRequestHandler):
     """Logs nothing."""
 
     def log_message(self, *_arguments):
-        """Say nothing."""
+        """Do nothing."""
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def read(url):
 
 
 def hello(_environ, start_response):
-    """Say hello."""
+    """Respond with a greeting."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"hello"]
 

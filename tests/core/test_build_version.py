@@ -177,7 +177,7 @@ def test_a_placeholder_is_an_error_that_names_the_variable():
     ],
 )
 def test_placeholders_are_found(value, name):
-    """The forms of shells, CI systems and templates are known; ordinary values have none."""
+    """Placeholders of shells, CI systems and templates are found; ordinary values are not."""
     assert find_placeholder(value) == name
 
 

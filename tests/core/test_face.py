@@ -54,7 +54,7 @@ def test_the_ids_are_the_published_ones():
 
 
 def run_python(code):
-    """Run code in a new interpreter, with warnings as errors, and return what it prints."""
+    """Run code in a new interpreter, with warnings as errors, and return its output."""
     strictly = ["-W", "error", "-W", f"ignore::DeprecationWarning:{OF_SQLALCHEMY_1_4}"]
     return run([sys.executable, *strictly, "-c", code], check=True).stdout.strip()
 

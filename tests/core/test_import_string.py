@@ -1,4 +1,4 @@
-"""MODULE:NAME on a command line: what it loads, and what is said when it does not."""
+"""``MODULE:NAME`` on a command line: the object that it loads, and the errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DockerflowMiddleware(print, check_timeout=0, heartbeat_ttl=-1)
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path, monkeypatch):
-    """Work in a directory with some modules; forget them, and the way to them, afterwards."""
+    """Work in a directory with some modules, and remove them from ``sys`` afterwards."""
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme" / "worker.py").write_text(WORKER)
     (tmp_path / "breaks.py").write_text("\nraise ZeroDivisionError('division by zero')\n")
@@ -52,7 +52,7 @@ def directory(tmp_path, monkeypatch):
 
 
 def fail(text):
-    """Load what cannot be loaded, and return the error."""
+    """Load an object that cannot be loaded, and return the error."""
     with pytest.raises(TargetError) as caught:
         import_string(parse_import_string(text))
     return caught.value
@@ -68,7 +68,7 @@ def fail(text):
     ],
 )
 def test_it_names_an_object_or_a_factory(text, loaded):
-    """In a module of the current directory; a factory may have literal arguments."""
+    """A module of the current directory has it, or a factory with literal arguments."""
     assert import_string(parse_import_string(text)) == loaded
 
 
@@ -80,7 +80,7 @@ def test_it_names_an_object_or_a_factory(text, loaded):
     ],
 )
 def test_what_cannot_be_read_is_answered_with_the_form(text):
-    """And with examples; a factory's arguments are not evaluated."""
+    """The error has examples; expressions in a factory's arguments are not evaluated."""
     assert str(fail(text)) == (
         f"{text!r} cannot be read. Write MODULE:NAME, such as acme.wsgi:app or "
         "acme.worker:registry, or acme:create_app()"
@@ -123,7 +123,7 @@ def test_the_reason_and_the_remedy_of_a_failed_import(directory, text, reason, r
 
 
 def test_the_current_directorys_module_comes_first(directory, monkeypatch):
-    """Also where an installed one has its name."""
+    """A module of the current directory is preferred to an installed one."""
     elsewhere = directory / "site-packages"
     elsewhere.mkdir()
     (elsewhere / "shadowed.py").write_text("place = 'installed'\n")
@@ -133,7 +133,7 @@ def test_the_current_directorys_module_comes_first(directory, monkeypatch):
 
 
 def test_a_factory_is_named_with_brackets_unless_it_was_called():
-    """The hint to write brackets is only there where they are missing."""
+    """The remedy suggests brackets only for a factory without them."""
     for text, is_hinted in (("acme:make", True), ("acme:make()", False)):
         with pytest.raises(TargetError) as caught:
             require_wsgi(lambda: None, parse_import_string(text))
@@ -141,6 +141,6 @@ def test_a_factory_is_named_with_brackets_unless_it_was_called():
 
 
 def test_the_lines_of_the_users_code_are_kept():
-    """The innermost line is the last one."""
+    """The error has the lines of the app, the innermost last."""
     (line,) = fail("breaks:app").stack
     assert line == "breaks.py:2 in <module>: raise ZeroDivisionError('division by zero')"

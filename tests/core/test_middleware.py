@@ -292,7 +292,7 @@ class TestDisabled:
 
 
 class TestNesting:
-    """A call is nested in another one only while that one's app or body is running."""
+    """A call is nested in another one only while the outer app or its body is running."""
 
     def test_mounted_app(self, summaries):
         """A wrapped app below a wrapped dispatcher answers its endpoints; one summary each."""

@@ -1,4 +1,4 @@
-"""Whose endpoints `serve_in_background` serves, and the port; tests/integration has the rest."""
+"""The middleware and the port of `serve_in_background`; tests/integration has the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A test that needs a program of the system tells what to install, and never passes without it."""
+"""A test that needs a program of the system names its package, and never passes without it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_missing_program_fails_where_all_must_be_there(monkeypatch):
 
 
 def test_a_program_is_found(monkeypatch):
-    """Also where only root's PATH leads."""
+    """Programs in the directories of root's PATH are found too."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv(REQUIRED, "1")
     assert program("ldconfig", "libc-bin").endswith("/ldconfig")

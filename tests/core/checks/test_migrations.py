@@ -163,14 +163,14 @@ class TestMigrationsCheck:
         assert check_migrations_applied(config, engine)[0].id == "dockerflow.health.W001"
 
     def test_the_scripts_are_read_once(self, scripts, config, engine):
-        """Not for each heartbeat: a file that comes later is the next process's."""
+        """A file that is added later counts in the next process."""
         alembic.command.upgrade(config, "head")
         assert check_migrations_applied(config, engine) == []
         revise(scripts, "cccc", "bbbb")
         assert check_migrations_applied(config, engine) == []
 
     def test_a_branch_that_another_one_depends_on_is_not_pending(self, scripts, config, engine):
-        """Alembic does not keep it beside the one that implies it."""
+        """Alembic does not store a revision next to one that depends on it."""
         revise(scripts, "cccc", "aaaa")
         path = scripts / "versions" / "cccc.py"
         path.write_text(path.read_text() + '\ndepends_on = "bbbb"\n')
@@ -299,7 +299,7 @@ def test_a_transaction_in_memory_is_not_ended(config, pool):
 
 
 def test_a_file_behind_a_static_pool_is_read(config, tmp_path):
-    """The check uses a connection of its own, so that the app's transaction goes on."""
+    """The check uses its own connection, so that the app's transaction goes on."""
     options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
     engine = create_engine(f"sqlite:///{tmp_path / 'db'}", **options)
     with engine.begin() as connection:

@@ -84,7 +84,7 @@ def test_what_cannot_be_called_is_refused(wrong, text):
 
 
 def test_a_check_without_a_name_needs_one():
-    """A partial has no name of its own."""
+    """A partial object has no name."""
     registry = CheckRegistry()
     with pytest.raises(TypeError, match="name="):
         registry.check(functools.partial(about, 1))

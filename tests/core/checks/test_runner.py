@@ -235,7 +235,7 @@ def test_checks_run_concurrently():
 
 
 def test_a_hanging_check_is_answered_at_the_deadline(registry, hanging, check_threads):
-    """E002, again and again, with one thread in all; then it recovers by itself."""
+    """Each heartbeat has E002, one thread is used, and the check recovers when it returns."""
     registry.check(list, name="fine")
     runner = make_runner(registry, timeout_s=DEADLINE_S)
     first = runner.report()
@@ -307,7 +307,7 @@ class TestDeadlines:
         assert hanging.calls == [1]
 
     def test_while_a_check_is_overdue_heartbeats_do_not_wait(self, registry, overdue):
-        """Once a check is known to hang, its timeout is reported at once."""
+        """Once a check is known to hang, its timeout is reported without waiting."""
         registry.check(list, name="fine")
         runner = make_runner(registry)
         started_s = time.monotonic()
@@ -646,7 +646,7 @@ def test_a_check_may_remove_itself(registry, timeout_s):
 
 
 def test_a_check_may_log(registry, listen):
-    """What it logs is under the prober's request."""
+    """Its log records have the request ID of the prober."""
     log = listen("acme")
     registry.check(lambda: logging.getLogger("acme").warning("slow"), name="logs")
     assert make_runner(registry).report().status == "ok"
@@ -843,7 +843,7 @@ def test_an_async_check_in_line_leaves_the_apps_event_loop():
 
 
 def test_a_hook_in_line_is_called_on_the_same_thread(registry, listen):
-    """Without a deadline, before the answer; what it raises is logged."""
+    """Without a deadline, it is called before the response; its exceptions are logged."""
     log = listen("dockerflow_wsgi")
     reports = []
 

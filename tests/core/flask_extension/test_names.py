@@ -191,7 +191,7 @@ class TestSummaryExtra:
         app.test_client().get("/")
 
     def test_it_works_without_the_middleware(self, app):
-        """Tests call it in a request context of their own."""
+        """Tests can call it in their own request context."""
         dockerflow = Dockerflow(app)
         with app.test_request_context("/reset/x", headers={"X-Request-ID": "r-1"}):
             app.preprocess_request()
@@ -435,7 +435,7 @@ class TestBlueprint:
         assert sum(one.name == "dockerflow_wsgi" for one in warnings) == 1
 
     def test_a_request_context_of_a_test_is_not_warned_of(self, app, listen):
-        """A request that an app with ``TESTING`` pre-processes by itself is not reported."""
+        """An app with ``TESTING`` may call ``preprocess_request`` without a warning."""
         warnings = listen("dockerflow_wsgi", logging.WARNING)
         app.testing = True
         Dockerflow(app)
@@ -586,7 +586,7 @@ class TestUser:
 
     @pytest.fixture
     def loads(self, app):
-        """Add Flask-Login with a user class of its own, and count the loads."""
+        """Add Flask-Login with a user class, and count how often a user is loaded."""
         loads = []
 
         class Plain:
