@@ -147,7 +147,10 @@ class VersionEndpoint(Endpoint):
         warn = logging.getLogger("dockerflow_wsgi").warning
         text = f"{VERSION_PATH}: file not found: {', '.join(paths)}"
         call_safely("Logging", warn, "%s", text, default=None)
-        remedy = "write it at build time, or set version_path to its directory"
+        remedy = (
+            f"write it at build time by  dockerflow-wsgi version --output {FILE_NAME}, or set "
+            "version_path to its directory"
+        )
         return error_response(404, f"{FILE_NAME} not found: {remedy}")
 
 

@@ -53,7 +53,7 @@ def check_database_connected(db: Any) -> list[CheckMessage]:
 def format_db_error(error: Exception) -> str:
     """Format an error of SQLAlchemy without the statement and parameters that it adds."""
     original = getattr(error, "orig", None) or error
-    return f"{type(original).__name__}: {format_error(original)}"
+    return f"{type(original).__name__}: {' '.join(format_error(original).split())}"  # in one line
 
 
 def missing_file(engine: Engine) -> str | None:
@@ -155,7 +155,9 @@ def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
     if engine.dialect.is_async:
         return [e009("The engine's driver is for asyncio: pass a synchronous engine")]
     if path := missing_file(engine):
-        return [e008(f"The SQLite file {path} does not exist")]
+        is_alone = os.path.isdir(os.path.dirname(path) or ".")
+        what = "SQLite file" if is_alone else "directory of the SQLite file"
+        return [e008(f"The {what} {path} does not exist")]
     reason = "The SQLite file is locked" if engine.dialect.name == "sqlite" else "No answer yet"
     try:
         with report_when_overdue(lambda: [e008(reason)]):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
+_HINT = "Apply them: alembic upgrade head, or flask db upgrade with Flask-Migrate"
 _TABLE_HINT = "if env.py uses another one, configure version_table and version_table_schema"
 
 # By the config or the Migrate object.
@@ -148,5 +149,5 @@ def _compare(scripts: _Scripts, applied: frozenset[str], missing: str) -> list[C
         return [Info(text, id=INFO_UNKNOWN_REVISION)]
     if pending := ", ".join(sorted(scripts.heads - applied)):
         text = f"Unapplied migrations found: {pending}{missing and f' ({missing})'}"
-        return [Warning(text, id=WARNING_UNAPPLIED_MIGRATION)]
+        return [Warning(text, hint=_HINT, id=WARNING_UNAPPLIED_MIGRATION)]
     return []

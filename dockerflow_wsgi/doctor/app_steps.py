@@ -63,10 +63,9 @@ CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 _REWRITE = f"Run  dockerflow-wsgi version --output {FILE_NAME}  when the container is built"
 _OUTERMOST = "Make the middleware the outermost wrapper of the app that the server gets"
 _ADD_HANDLER = (
-    "Configure logging, in Django by LOGGING, elsewhere for example by  import logging;  "
-    "from dockerflow_wsgi.logging import MozlogHandler;  "
-    "logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO); or --skip summary, if "
-    "the server's own configuration does it"
+    "Configure logging: in Django by LOGGING, elsewhere for example by  "
+    "logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)  with MozlogHandler from "
+    "dockerflow_wsgi.logging. If the server's configuration does it, use --skip summary"
 )
 
 

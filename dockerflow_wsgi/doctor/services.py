@@ -79,6 +79,7 @@ _DRIVER_ERRORS = {
     "shutting down": ("login", "Start the server again"),
     "db index": ("query", "Correct the number of the database in the URL"),
     "noperm": ("query", "Give the user of the URL the permission"),
+    "directory of the sqlite file": ("file", "Create the directory, or correct the path"),
     "sqlite file .* does not exist": ("file", "Apply the migrations, or correct the path"),
     "unable to open database file": ("file", "Let the user of the app own file and directory"),
 }

@@ -142,6 +142,12 @@ class TestSQLiteFile:
         assert message.msg == f"The SQLite file {path} does not exist"
         assert not path.exists()
 
+    def test_a_missing_directory_is_e008(self, make_engine, tmp_path):
+        """The message names the directory as the problem, because SQLite does not create it."""
+        path = tmp_path / "gone" / "file"
+        (message,) = check_database_connected(make_engine(sqlite_url(path)))
+        assert message.msg == f"The directory of the SQLite file {path} does not exist"
+
     def test_a_database_in_memory_has_no_file(self, make_engine):
         """A URI can name a database in memory, with a name that looks like a file's."""
         for url in ("sqlite://", "sqlite:///file:gone?mode=memory&cache=shared&uri=true"):

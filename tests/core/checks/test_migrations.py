@@ -93,10 +93,12 @@ class TestMigrationsCheck:
         assert [record.name for record in log if record.levelno >= 20] == []
 
     def test_unapplied_migrations_are_w001(self, config, engine):
-        """The message names the pending head."""
+        """The message names the pending head, and the hint has the command that applies it."""
         alembic.command.upgrade(config, "aaaa")
-        expected = checks.Warning("Unapplied migrations found: bbbb", id="dockerflow.health.W001")
-        assert check_migrations_applied(config, engine) == [expected]
+        (message,) = check_migrations_applied(config, engine)
+        assert (message.level, message.id) == (checks.WARNING, "dockerflow.health.W001")
+        assert message.msg == "Unapplied migrations found: bbbb"
+        assert "alembic upgrade head" in message.hint
 
     def test_a_missing_version_table_is_w001(self, config, engine):
         """The message names the table that was looked for, and the settings that name another."""
