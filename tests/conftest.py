@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import signal
 import threading
 from collections import Counter
@@ -17,8 +18,13 @@ from dockerflow_wsgi import request_id
 
 
 def pytest_configure():
-    """Let programs under test end by SIGINT: a background job starts with it ignored."""
+    """Let programs under test end by SIGINT, and keep the developer's settings out of the tests.
+
+    A background job starts with SIGINT ignored.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in [name for name in os.environ if name.startswith("DOCKERFLOW_")]:
+        del os.environ[name]
 
 
 def pytest_collection_finish():
@@ -33,18 +39,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
-@pytest.fixture(autouse=True)
-def no_settings_in_the_environment(monkeypatch):
-    """Keep the developer's own settings out of the tests."""
-    import os
-
-    for name in os.environ:
-        if name.startswith("DOCKERFLOW_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture(autouse=True)
-def no_request_is_left_from_the_test_before():
+def pytest_runtest_setup():
     """Forget the request of a test client's response that nobody closed."""
     request_id.set_context(None)
 
