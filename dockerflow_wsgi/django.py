@@ -40,8 +40,10 @@ def connections_closed() -> Iterator[None]:
     try:
         yield
     finally:
-        connections.close_all()
-        caches.close_all()
+        try:
+            connections.close_all()
+        finally:
+            caches.close_all()
 
 
 def check_databases() -> list[checks.CheckMessage]:

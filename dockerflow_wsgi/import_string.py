@@ -41,7 +41,7 @@ def parse_import_string(text: str, default_name: str = "") -> ImportString:
     name, bracket, rest = expression.partition("(")
     arguments = None
     if bracket:
-        with suppress(SyntaxError, ValueError):
+        with suppress(SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             arguments = _parse_arguments(f"f{bracket}{rest}")
     if not _TEXT.fullmatch(whole) or (bracket and arguments is None):
         raise TargetError(f"{text!r} cannot be read", _EXPECTED)
@@ -51,6 +51,8 @@ def parse_import_string(text: str, default_name: str = "") -> ImportString:
 def _parse_arguments(call_of_f: str) -> tuple[list[Any], dict[str, Any]] | None:
     call = ast.parse(call_of_f, mode="eval").body
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        return None
+    if not all(one.arg for one in call.keywords):  # f(**mapping)
         return None
     keywords = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
     return [ast.literal_eval(argument) for argument in call.args], keywords

@@ -214,7 +214,7 @@ def diagnose(service: Service, text: str, timeout_s: float, *, is_overdue: bool)
     if error := driver_error(text):
         raise error
     is_wrong = _WRONG_SERVICE.search(text) is not None
-    is_silent = is_overdue or "time" in text.lower()
+    is_silent = is_overdue or re.search("timed? ?out", text.lower()) is not None
     if is_known and (is_wrong or is_silent):
         _diagnose_protocol(service, text, timeout_s, is_wrong=is_wrong)
 

@@ -77,6 +77,7 @@ def test_it_names_an_object_or_a_factory(text, loaded):
     [
         *("", "acme.worker", "acme.worker:", ":registry", "acme/worker.py:app", "1:app"),
         *("a:b c", "a:b(c)", "a:b(*c)", "a:b()()", "a:b[0]", "a.:b"),
+        *("a:b({[]: 1})", "a:b(**{'c': 1})", f"a:b({'-' * 100_000}1)"),
     ],
 )
 def test_what_cannot_be_read_is_answered_with_the_form(text):
