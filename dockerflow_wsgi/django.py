@@ -40,10 +40,8 @@ def connections_closed() -> Iterator[None]:
     try:
         yield
     finally:
-        try:
-            connections.close_all()
-        finally:
-            caches.close_all()
+        connections.close_all()
+        caches.close_all()
 
 
 def check_databases() -> list[checks.CheckMessage]:

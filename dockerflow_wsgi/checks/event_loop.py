@@ -64,6 +64,12 @@ def _get_loop() -> asyncio.AbstractEventLoop:
                 _loops[process] = _start_in_gevent() if _is_gevent_patched() else _start()
             except RuntimeError as error:
                 raise NoThreadError(str(error)) from error
+    try:
+        is_caller = asyncio.get_running_loop() is _loops[process]
+    except RuntimeError:
+        is_caller = False
+    if is_caller:
+        raise RuntimeError("an async check cannot run another one in its event loop")
     return _loops[process]
 
 

@@ -1359,7 +1359,10 @@ class TestFinalizers:
         Python 3.10 and 3.11 crash if a finalizer sets a context variable at such a moment.
         """
         code = """
+import gc
 from dockerflow_wsgi import DockerflowMiddleware
+
+gc.set_threshold(40)
 
 def app(environ, start_response):
     start_response("200 OK", [])
@@ -1370,10 +1373,10 @@ wrapped = DockerflowMiddleware(app)
 def serve():
     return wrapped({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda *start: None)
 
-for number in range(2_100):
+for number in range(3_000):
     cycle = [serve()]
     cycle.append(cycle)
-    junk = [[] for _ in range(number % 700)]  # changes the moment of the next collection
+    junk = [[] for _ in range(number % 40)]  # changes the moment of the next collection
     serve().close()
 """
         assert run([sys.executable, "-c", code]).returncode == 0

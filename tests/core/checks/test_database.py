@@ -117,6 +117,13 @@ def failing_engine(make_engine, error):
     return make_engine("sqlite://", creator=connect)
 
 
+def test_a_drivers_message_is_in_one_line(make_engine):
+    """Line breaks and tabs of a driver become spaces."""
+    error = sqlite3.OperationalError("refused\n\tIs the server running?")
+    (message,) = check_database_connected(failing_engine(make_engine, error))
+    assert message.msg == "DB-API error: OperationalError: refused Is the server running?"
+
+
 def test_credentials_in_a_drivers_message_are_redacted(make_engine):
     """The check itself redacts them, for callers that use it without a heartbeat."""
     error = sqlite3.OperationalError("no postgresql://ada:s3cr3t@db")

@@ -163,6 +163,15 @@ def test_tls_that_postgresql_does_not_speak_fails_at_tls(postgres_port):
     assert "server does not support SSL" in finding.message
 
 
+def test_a_setting_that_postgresql_refuses_is_not_a_timeout(postgres_port):
+    """A message with the word "TimeZone" stays the reason."""
+    finding = look_at_database(
+        f"postgresql+psycopg://ada:{PASSWORD}@127.0.0.1:{postgres_port}/postgres",
+        connect_args={"options": "-c TimeZone=nowhere"},
+    )
+    assert 'invalid value for parameter "TimeZone"' in finding.message
+
+
 def test_a_postgresql_that_is_stopped_accepts_and_does_not_answer():
     """Its process gets SIGSTOP."""
     with postgres_server() as server, server.stopped():
