@@ -27,6 +27,7 @@ from .report import CheckResult
 CheckContext: TypeAlias = Callable[[], AbstractContextManager[object]]
 MakeMessages: TypeAlias = Callable[[], list[CheckMessage]]
 
+_MAX_MESSAGES = 1000
 _MAX_WAIT_S = 3600.0  # at a time
 _MAX_SHOWN = 200  # characters of a returned value that is not a message
 
@@ -154,6 +155,8 @@ class CheckRun:
         try:
             stack.enter_context(self._context())
             for item in _items(self._function()):
+                if len(self._messages) == _MAX_MESSAGES:
+                    raise ValueError(f"the check returned more than {_MAX_MESSAGES} messages")
                 self._messages.append(_message(item))
         finally:
             call_safely("Leaving the context of a check", stack.close, default=None)

@@ -210,6 +210,18 @@ def test_an_object_that_is_not_a_message_is_an_error(returned, shown):
     )
 
 
+def test_an_endless_generator_ends_at_1000_messages():
+    """It is reported as E001, and does not fill the memory."""
+
+    def endless():
+        while True:
+            yield W1
+
+    messages = run(endless).messages
+    assert len(messages) == 1001
+    assert messages[-1].msg == "ValueError: the check returned more than 1000 messages"
+
+
 def test_texts_become_strings_without_credentials():
     """A check may put any objects into its messages."""
     found = run(lambda: checks.Error(OSError("redis://:pw@h"), hint=5, id=7)).messages[0]
