@@ -34,7 +34,7 @@ from .errors import ConfigurationError
 from .find_middleware import find_middleware
 from .request_id import CONTEXT_KEY, RequestContext, RequestIDSource
 from .response import SUMMARY_KEY, ResponseWrapper, prepare_file_wrapper
-from .settings import environment_source, keyword_source, read_settings
+from .settings import SettingsReader, check_keywords
 from .summary import SummaryLog
 from .version import VersionFile
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .checks import HeartbeatReport
     from .checks.run import CheckContext
     from .endpoints import Endpoint
-    from .settings import SettingKeywords, Settings, Source
+    from .settings import SettingKeywords, Settings
     from .summary import SummaryExtra
     from .version import VersionCallback
 
@@ -96,6 +96,7 @@ class DockerflowMiddleware(ChecksMixin):
         app: The wrapped application.
         registry: The checks.
         settings: The settings.
+        settings_reader: What was found in which place, with warnings.
         check_context: As given.
         endpoints: The endpoint of each path.
         version_endpoint: The endpoint ``/__version__``.
@@ -132,6 +133,7 @@ class DockerflowMiddleware(ChecksMixin):
         summary_extra: SummaryExtra | None = None,
         **settings: Unpack[SettingKeywords],
     ) -> None:
+        check_keywords(settings)
         _check_app(app)
         for name, hook in {
             "on_heartbeat": on_heartbeat,
@@ -149,10 +151,15 @@ class DockerflowMiddleware(ChecksMixin):
         self.check_context = check_context
         self._on_heartbeat = on_heartbeat
         self._summary_extra = summary_extra
-        self._configure(self._read_settings(keyword_source(settings)))
+        self._keywords, self._environment = settings, os.environ.copy()
+        self.settings_reader = self._read_sources()
+        self._configure(self.settings_reader.settings())
 
-    def _read_settings(self, keywords: Source) -> Settings:
-        return read_settings([keywords, environment_source(os.environ)])
+    def _read_sources(self) -> SettingsReader:
+        reader = SettingsReader()
+        reader.read_keywords(self._keywords)
+        reader.read_environment(self._environment)
+        return reader
 
     def _configure(self, settings: Settings) -> None:
         self.settings = settings

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -190,6 +190,7 @@ class Settings:
 
 
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))
+_PARSERS = {setting.name: setting.metadata["parse"] for setting in dataclasses.fields(Settings)}
 _NAMES = {**_ALIASES, **{name: name for name in NAMES}}
 _NAMES_BY_KEY = {ENVIRONMENT_PREFIX + alias.upper(): name for alias, name in _NAMES.items()}
 
@@ -217,114 +218,96 @@ class SettingKeywords(BehaviourKeywords, total=False):
     silenced_checks: Iterable[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A place with values of settings.
+class SettingsReader:
+    """Reads settings from several places; each one from the first place that has it.
 
     Attributes:
-        values: By the name of the setting: its value, and where that was found, for errors.
-        problems: What is wrong with the source itself.
+        values: The parsed values, by the name of the setting.
+        problems: What is wrong: the setting, its value, where it was found, what is expected.
         warnings: Names that look like settings, but are not.
     """
 
-    values: Mapping[str, tuple[object, str]]
-    problems: Sequence[str] = ()
-    warnings: Sequence[str] = ()
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self._found: set[str] = set()
+
+    def read_keywords(self, keywords: Mapping[str, object]) -> None:
+        """Read keyword arguments; ``None`` counts as not set, except for a timeout."""
+        self._read(keywords, _NAMES, "keyword argument {}", blank_is_set=True)
+
+    def read_environment(self, environment: Mapping[str, str]) -> None:
+        """Read environment variables; blank ones count as not set."""
+        self.read_prefixed(environment, "environment variable {}")
+
+    def read_prefixed(self, mapping: Mapping[str, object], description: str) -> None:
+        """Read a mapping in which the setting ``x`` has the key ``DOCKERFLOW_X``.
+
+        Blank text and ``None`` count as not set. The description of a key has ``{}`` for its name.
+        """
+        for key in mapping:
+            is_meant = isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX)
+            if is_meant and key not in _NAMES_BY_KEY:
+                text = f"{description.format(key)} is not a setting{_suggest(key, _NAMES_BY_KEY)}"
+                self.warnings.append(f"{text}; it is ignored")
+        self._read(mapping, _NAMES_BY_KEY, description)
+
+    def read_nested(self, mapping: object, description: str) -> None:
+        """Read a mapping that has the settings by their own names; other keys are problems."""
+        if not isinstance(mapping, Mapping):
+            kind = type(mapping).__name__
+            self.problems.append(f"{description} is of type {kind}: expected a dict of settings")
+            return
+        for key in mapping:
+            if key not in _NAMES:
+                hint = _suggest(str(key), NAMES)
+                self.problems.append(f"{description}[{key!r}] is not a setting{hint}")
+        self._read(mapping, _NAMES, f"{description}[{{!r}}]")
+
+    def settings(self) -> Settings:
+        """Return the settings, with defaults for the others; log the warnings.
+
+        Raises:
+            ConfigurationError: There are problems; the text lists all of them.
+        """
+        if self.problems:
+            raise ConfigurationError(self.problems)
+        log_warnings(self.warnings)
+        return Settings(**self.values)
+
+    def _read(
+        self,
+        mapping: Mapping[str, object],
+        names: Mapping[str, str],
+        description: str,
+        *,
+        blank_is_set: bool = False,
+    ) -> None:
+        values = {}  # the alias of a setting comes before its own name, which wins
+        for key, name in names.items():
+            value = mapping.get(key)
+            is_blank = isinstance(value, str) and not value.strip() and not blank_is_set
+            is_none = value is None and not (name == "check_timeout" and key in mapping)
+            if not (is_blank or is_none or name in self._found):
+                values[name] = value, description.format(key)
+        for name, (value, origin) in values.items():
+            self._found.add(name)
+            try:
+                self.values[name] = _PARSERS[name](value)
+            except ValueError as expected:
+                self.problems.append(f"{name} = {value!r} ({origin}): expected {expected}")
 
 
-def keyword_source(keywords: Mapping[str, object]) -> Source:
-    """Take settings from keyword arguments; ``None`` counts as not set, except a timeout.
-
-    Raises:
-        TypeError: A name is not a setting.
-    """
-    unknown = [f"{n!r}{_suggest(n, NAMES)}" for n in keywords if n not in _NAMES]
+def check_keywords(keywords: Iterable[str]) -> None:
+    """Raise a ``TypeError`` if a keyword argument is not a setting."""
+    unknown = [f"{name!r}{_suggest(name, NAMES)}" for name in keywords if name not in _NAMES]
     if unknown:
         raise TypeError(f"unexpected keyword argument {', '.join(unknown)}")
-    return Source(_find_values(keywords, _NAMES, "keyword argument {}", blank_is_set=True))
-
-
-def environment_source(environment: Mapping[str, str]) -> Source:
-    """Take settings from environment variables; blank ones count as not set."""
-    return prefixed_source(environment, "environment variable {}")
-
-
-def prefixed_source(mapping: Mapping[str, object], description: str) -> Source:
-    """Take settings from a mapping in which the setting ``x`` has the key ``DOCKERFLOW_X``.
-
-    Blank text and ``None`` count as not set. The description of a key has ``{}`` for its name.
-    """
-    warnings = [
-        f"{description.format(key)} is not a setting{_suggest(key, _NAMES_BY_KEY)}; it is ignored"
-        for key in mapping
-        if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX) and key not in _NAMES_BY_KEY
-    ]
-    return Source(_find_values(mapping, _NAMES_BY_KEY, description), warnings=warnings)
-
-
-def nested_source(mapping: object, description: str) -> Source:
-    """Take settings from a mapping that has them by their own names; report other keys."""
-    if not isinstance(mapping, Mapping):
-        kind = type(mapping).__name__
-        return Source({}, [f"{description} is of type {kind}: expected a dict of settings"])
-    problems = [
-        f"{description}[{key!r}] is not a setting{_suggest(str(key), NAMES)}"
-        for key in mapping
-        if key not in _NAMES
-    ]
-    return Source(_find_values(mapping, _NAMES, f"{description}[{{!r}}]"), problems)
-
-
-def _find_values(
-    mapping: Mapping[str, object],
-    names: Mapping[str, str],
-    description: str,
-    *,
-    blank_is_set: bool = False,
-) -> dict[str, tuple[object, str]]:
-    found = {}
-    for key, name in names.items():
-        value = mapping.get(key)
-        is_blank = isinstance(value, str) and not value.strip() and not blank_is_set
-        is_none = value is None and not (name == "check_timeout" and key in mapping)
-        if not (is_blank or is_none):
-            found[name] = value, description.format(key)
-    return found
-
-
-def read_settings(sources: Iterable[Source]) -> Settings:
-    """Read each setting from the first source that has it; log misspelt names as warnings.
-
-    Raises:
-        ConfigurationError: Values are wrong; the text lists all of them.
-    """
-    sources = list(sources)
-    found, problems = parse_settings(sources)
-    if problems:
-        raise ConfigurationError(problems)
-    log_warnings(warning for source in sources for warning in source.warnings)
-    return Settings(**found)
-
-
-def parse_settings(sources: Sequence[Source]) -> tuple[dict[str, Any], list[str]]:
-    """Parse each setting from the first source that has it; return values and problems."""
-    found: dict[str, Any] = {}
-    problems = [problem for source in sources for problem in source.problems]
-    for setting in dataclasses.fields(Settings):
-        name = setting.name
-        source = next((source for source in sources if name in source.values), None)
-        if source is None:
-            continue
-        value, origin = source.values[name]
-        try:
-            found[name] = setting.metadata["parse"](value)
-        except ValueError as expected:
-            problems.append(f"{name} = {value!r} ({origin}): expected {expected}")
-    return found, problems
 
 
 def log_warnings(warnings: Iterable[str]) -> None:
-    """Log warnings of sources; never raises."""
+    """Log warnings; never raises."""
     logger = logging.getLogger("dockerflow_wsgi")
     for warning in warnings:
         call_safely("Logging", logger.warning, "%s", redact(warning), default=None)

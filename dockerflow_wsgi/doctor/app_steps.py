@@ -15,7 +15,7 @@ from functools import partial
 from logging.handlers import QueueHandler
 from time import monotonic
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from werkzeug.test import Client, TestResponse
 
@@ -27,7 +27,6 @@ from ..import_string import import_string, parse_import_string, require_wsgi
 from ..middleware import LOGGERS, DockerflowMiddleware
 from ..redaction import format_error, safe_str
 from ..request_id import new_request_id
-from ..settings import Settings, environment_source
 from ..version import FILE_NAME, KEYS, find_placeholder
 from .diagnosis import (
     ERROR,
@@ -46,6 +45,9 @@ from .diagnosis import (
     warned,
 )
 from .services import CheckSteps
+
+if TYPE_CHECKING:
+    from ..settings import Settings
 
 Steps: TypeAlias = "dict[str, Callable[[], StepResult]]"
 
@@ -117,6 +119,8 @@ def _load(target: str) -> App:
     except TargetError as error:
         return App(None, failed(error.reason, error.remedy, stack=error.stack))
     middlewares, bypassed = find_middlewares(app, DockerflowMiddleware)
+    for middleware in middlewares:
+        middleware.prepare()
     result = passed(f"{parsed.module}:{parsed.name} is {_name_of(app)}")
     return App(app, result, tuple(middlewares), bypassed)
 
@@ -138,7 +142,7 @@ def steps_of(app: App, checks: CheckSteps | None, logs: list[logging.LogRecord])
         return steps
     middleware = checks.middleware
     steps |= {
-        "settings": partial(_check_settings, middleware.settings),
+        "settings": partial(_check_settings, middleware),
         "version_json": partial(check_version, middleware),
         "endpoint_version": partial(_check_endpoint, app.app, middleware, VERSION_PATH),
         "endpoint_heartbeat": partial(_check_heartbeat, app.app, checks),
@@ -175,13 +179,14 @@ def _check_middleware(app: App) -> StepResult:
     return passed(text)
 
 
-def _check_settings(settings: Settings) -> StepResult:
+def _check_settings(middleware: DockerflowMiddleware) -> StepResult:
+    settings = middleware.settings
     shown, defaults = _shown(settings), _shown(type(settings)())
     if settings.disabled:
         text = "Dockerflow is disabled: every request goes straight to the app"
         return failed(text, "Unset DOCKERFLOW_DISABLED, and disabled", settings=shown)
-    if warnings := environment_source(os.environ).warnings:
-        return warned("; ".join(warnings), "Correct the names, or unset them", settings=shown)
+    if warnings := middleware.settings_reader.warnings:
+        return warned("; ".join(warnings), "Correct the names, or remove them", settings=shown)
     changed = [f"{name}={value}" for name, value in shown.items() if value != defaults[name]]
     return passed(" ".join(changed) or "all have their defaults", settings=shown)
 

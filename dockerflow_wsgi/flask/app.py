@@ -19,7 +19,7 @@ from ..find_middleware import find_middleware
 from ..middleware import DockerflowMiddleware
 from ..request_id import CONTEXT_KEY, ENVIRON_KEY
 from ..response import ResponseWrapper
-from ..settings import keyword_source
+from ..settings import check_keywords
 from .flask_middleware import FlaskMiddleware
 from .testing import closing_client_class
 from .user import loaded_user_id
@@ -110,7 +110,7 @@ class Dockerflow(ChecksMixin):
             "version_path": version_path,
             **settings,
         }
-        keyword_source(self._settings)  # raises the TypeError of unknown keywords
+        check_keywords(settings)
         self._services = {"db": db, "redis": redis, "migrate": migrate}
         self.registry = CheckRegistry() if registry is None else registry
         self.logger = logging.getLogger("dockerflow_wsgi")

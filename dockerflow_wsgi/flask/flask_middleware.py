@@ -12,16 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..endpoints import ERROR_PATH
 from ..errors import call_safely, log_redacted
 from ..middleware import DockerflowMiddleware
-from ..settings import (
-    Settings,
-    Source,
-    environment_source,
-    log_warnings,
-    nested_source,
-    parse_settings,
-    prefixed_source,
-    read_settings,
-)
+from ..settings import Settings, SettingsReader, log_warnings
 from .signals import send_heartbeat
 
 if TYPE_CHECKING:
@@ -84,22 +75,24 @@ class FlaskMiddleware(DockerflowMiddleware):
             )
             log_warnings([text])
 
-    def _read_settings(self, keywords: Source) -> Settings:
-        self._fixed_sources = [keywords, environment_source(os.environ)]
-        self._config_sources = _config_sources(self._flask_app)
-        return read_settings([*self._fixed_sources, *self._config_sources])
+    def _read_sources(self) -> SettingsReader:
+        reader = super()._read_sources()
+        app = self._flask_app
+        root, nested = app.root_path, app.config.get("DOCKERFLOW")
+        reader.read_prefixed(app.config, 'app.config["{}"]')
+        reader.read_nested({} if nested is None else nested, 'app.config["DOCKERFLOW"]')
+        reader.read_keywords({"version_path": [os.path.dirname(root), root, "/app"]})
+        return reader
 
     def _read_config_again(self) -> None:
-        known = {warning for source in self._config_sources for warning in source.warnings}
-        sources = _config_sources(self._flask_app)
-        found, problems = parse_settings([*self._fixed_sources, *sources])
-        new = (warning for source in sources for warning in source.warnings)
-        log_warnings(warning for warning in new if warning not in known)
-        if problems:
+        reader = self._read_sources()
+        log_warnings(new for new in reader.warnings if new not in self.settings_reader.warnings)
+        self.settings_reader = reader
+        if reader.problems:
             text = "app.config was changed after Dockerflow(app), and the earlier values stay: "
-            text += "; ".join(problems)
+            text += "; ".join(reader.problems)
             log_redacted(logging.getLogger("dockerflow_wsgi"), logging.ERROR, text)
-        settings = replace(self.settings, **found) if problems else Settings(**found)
+        settings = replace(self.settings if reader.problems else Settings(), **reader.values)
         if settings != self.settings:
             self._configure(settings)
 
@@ -109,13 +102,3 @@ class FlaskMiddleware(DockerflowMiddleware):
         if self.settings.disabled:
             self.error_endpoint = None
         return endpoints
-
-
-def _config_sources(app: Flask) -> list[Source]:
-    root, nested = app.root_path, app.config.get("DOCKERFLOW")
-    directories = [os.path.dirname(root), root, "/app"]
-    return [
-        prefixed_source(app.config, 'app.config["{}"]'),
-        nested_source({} if nested is None else nested, 'app.config["DOCKERFLOW"]'),
-        Source({"version_path": (directories, "default")}),
-    ]

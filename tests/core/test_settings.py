@@ -12,7 +12,7 @@ from wsgi import hello
 
 from dockerflow_wsgi import ConfigurationError, DockerflowMiddleware
 from dockerflow_wsgi.checks import ERROR
-from dockerflow_wsgi.settings import NAMES, SettingKeywords, Settings, nested_source, read_settings
+from dockerflow_wsgi.settings import NAMES, SettingKeywords, Settings, SettingsReader
 
 DEFAULTS = {
     "version_path": ("/app", "."),
@@ -193,10 +193,10 @@ def test_all_wrong_values_are_reported_together(monkeypatch):
         "The configuration has 4 problems:",
         "  check_timeout = 'soon' (keyword argument check_timeout): "
         "expected a number of seconds above 0, or none to run the checks in the request's thread",
-        "  heartbeat_ttl = 'never' (environment variable DOCKERFLOW_HEARTBEAT_TTL): "
-        "expected a number of seconds, 0 or more",
         "  heartbeat_failed_level = 'bad' (keyword argument heartbeat_failed_level): "
         "expected info, warning, error or critical",
+        "  heartbeat_ttl = 'never' (environment variable DOCKERFLOW_HEARTBEAT_TTL): "
+        "expected a number of seconds, 0 or more",
         "  disabled = 'perhaps' (environment variable DOCKERFLOW_DISABLED): "
         "expected 1, true, yes or on; 0, false, no or off",
     ]
@@ -286,31 +286,37 @@ class TestMisspeltNames:
 class TestNestedSettings:
     """A dict such as ``app.config["DOCKERFLOW"]`` has settings by their own names."""
 
+    def read(self, *mappings):
+        """Return the settings from dicts that are called ``first``, ``second`` in errors."""
+        reader = SettingsReader()
+        for mapping, name in zip(mappings, ["first", "second"], strict=False):
+            reader.read_nested(mapping, name)
+        return reader.settings()
+
     def test_its_values_are_read(self):
         """Values are parsed like those of any source; blank ones count as not set."""
-        source = nested_source({"heartbeat_ttl": "5", "version_path": None, "disabled": ""}, "conf")
-        read = read_settings([source])
+        read = self.read({"heartbeat_ttl": "5", "version_path": None, "disabled": ""})
         assert read == dataclasses.replace(Settings(), heartbeat_ttl=5.0)
 
     def test_an_unknown_key_is_an_error(self):
         """A key that is not a setting fails the start, and the nearest setting is named."""
         with pytest.raises(ConfigurationError) as caught:
-            read_settings([nested_source({"check_timout": 3, 5: 1}, "conf")])
-        first, second = caught.value.problems
-        assert first == "conf['check_timout'] is not a setting (did you mean 'check_timeout'?)"
-        assert second.startswith("conf[5] is not a setting (the settings: check_timeout, ")
+            self.read({"check_timout": 3, 5: 1})
+        one, other = caught.value.problems
+        assert one == "first['check_timout'] is not a setting (did you mean 'check_timeout'?)"
+        assert other.startswith("first[5] is not a setting (the settings: check_timeout, ")
 
     def test_something_else_is_an_error(self):
         """A value that is not a dict is reported with its type."""
-        with pytest.raises(ConfigurationError, match="conf is of type list: expected a dict"):
-            read_settings([nested_source([], "conf")])
+        with pytest.raises(ConfigurationError, match="first is of type list: expected a dict"):
+            self.read([])
 
     def test_the_first_source_wins(self):
-        """A setting is read from the first source that has it."""
-        sources = [nested_source({name: 1}, name) for name in ("heartbeat_ttl", "check_timeout")]
-        sources.append(nested_source({"heartbeat_ttl": 2, "check_timeout": 2}, "last"))
-        read = read_settings(sources)
-        assert (read.heartbeat_ttl, read.check_timeout) == (1, 1)
+        """A setting is read from the first source that has it, even if its value is wrong."""
+        read = self.read({"heartbeat_ttl": 1}, {"heartbeat_ttl": 2, "check_timeout": 2})
+        assert (read.heartbeat_ttl, read.check_timeout) == (1, 2)
+        with pytest.raises(ConfigurationError, match="check_timeout = -1"):
+            self.read({"check_timeout": -1}, {"check_timeout": 2})
 
 
 def test_construction_does_no_io():

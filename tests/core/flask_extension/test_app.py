@@ -861,10 +861,10 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError) as caught:
             Dockerflow(app)
         assert list(caught.value.problems) == [
-            "app.config[\"DOCKERFLOW\"]['chek_timeout'] is not a setting "
-            "(did you mean 'check_timeout'?)",
             "check_timeout = 'soon' (app.config[\"DOCKERFLOW_CHECK_TIMEOUT\"]): expected "
             "a number of seconds above 0, or none to run the checks in the request's thread",
+            "app.config[\"DOCKERFLOW\"]['chek_timeout'] is not a setting "
+            "(did you mean 'check_timeout'?)",
             "heartbeat_ttl = -1 (app.config[\"DOCKERFLOW\"]['heartbeat_ttl']): "
             "expected a number of seconds, 0 or more",
         ]

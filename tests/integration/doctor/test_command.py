@@ -517,6 +517,16 @@ def test_misspelt_variables_are_a_warning(doctor):
     assert "DOCKERFLOW_CHECK_TIMEOUT" in done["settings"]["message"]
 
 
+def test_misspelt_keys_of_flask_are_a_warning(doctor):
+    """The step looks at each place that the app reads its settings from."""
+    code = "from flask import Flask\nfrom dockerflow_wsgi.flask import Dockerflow\n"
+    code += "shop = Flask('shop')\nDockerflow(shop)\nshop.config['DOCKERFLOW_HEARTBEET_TTL'] = 1\n"
+    done = doctor("app:shop", "--json", "--skip", "version_json", code=code)
+    assert done["settings"]["status"] == "warning"
+    assert 'app.config["DOCKERFLOW_HEARTBEET_TTL"]' in done["settings"]["message"]
+    assert done["settings"]["remedy"] == "Correct the names, or remove them"
+
+
 def test_a_wsgi_app_that_was_taken_before_is_named(doctor):
     """Requests to the method of the Flask app do not reach the middleware."""
     code = "from flask import Flask\nfrom dockerflow_wsgi.flask import Dockerflow\n"
