@@ -92,15 +92,6 @@ for call, missing in (
     assert extras == ["sqlalchemy", "alembic", "flask", "flask", "django"]
 
 
-def test_the_command_returns_its_exit_code_to_python():
-    """``main`` returns the exit code, and does not end the process."""
-    code = """
-from dockerflow_wsgi.__main__ import main
-print(main(["doctor", "no_such_module:app", "--skip", "version_json"]), "goes on")
-"""
-    assert run_python(code).endswith("1 goes on")
-
-
 def test_a_package_that_is_too_old_is_an_error_with_the_extra_to_install():
     """A package that lacks a name is reported like a missing one."""
     match = r"too old: install it with .*\[redis\]"

@@ -551,3 +551,10 @@ def test_watch_repeats_until_interrupted(doctor):
         path.unlink()
         program.wait_for('{"ok": false')
         assert program.stop(signal.SIGINT) == 1
+
+
+def test_main_returns_the_exit_code():
+    """``main`` of the command returns the exit code, and does not end the process."""
+    code = "from dockerflow_wsgi.__main__ import main\n"
+    code += 'print(main(["doctor", "no_such_module:app", "--skip", "version_json"]), "goes on")'
+    assert run([sys.executable, "-c", code], check=True).stdout.endswith("1 goes on\n")
