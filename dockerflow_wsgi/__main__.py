@@ -123,7 +123,8 @@ def _load(text: str) -> DockerflowMiddleware:
     try:
         middleware = server.get_middleware(loaded)
     except (ConfigurationError, TypeError):
-        require_wsgi(loaded, parsed)  # its error is more precise, for a factory that is not called
+        if not isinstance(loaded, server.HasMiddleware):
+            require_wsgi(loaded, parsed)  # more precise, for a factory that is not called
         raise
     if middleware.settings.disabled:
         raise ListenError("Dockerflow is disabled: nothing to serve. Unset DOCKERFLOW_DISABLED")

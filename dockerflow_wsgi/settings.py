@@ -318,7 +318,7 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 
     known = sorted(known)
     by_setting = {_without_prefix(key): key for key in known}
-    close = difflib.get_close_matches(_without_prefix(name), by_setting, n=1)
+    close = difflib.get_close_matches(_without_prefix(name), by_setting, n=1, cutoff=0.7)
     if not close:
         return f" (the settings: {', '.join(known)})"
     return f" (did you mean {by_setting[close[0]]!r}?)"

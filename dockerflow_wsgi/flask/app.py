@@ -156,9 +156,11 @@ class Dockerflow(ChecksMixin):
             ConfigurationError: The extension has no such app, or several without ``app``.
         """
         apps = list(self._apps) if app is None else [app]
-        if len(apps) != 1 or apps[0] not in self._apps:
-            problem = f"the extension has {len(self._apps)} apps"
-            raise ConfigurationError([f"{problem}: call init_app(app) first, or pass one of them"])
+        if len(apps) > 1:
+            raise ConfigurationError([f"the extension has {len(apps)} apps: pass one of them"])
+        if not apps or apps[0] not in self._apps:
+            name = "" if app is None else f" {app.name!r}"
+            raise ConfigurationError([f"the extension has no app{name}: call init_app(app) first"])
         middleware: FlaskMiddleware = apps[0].extensions[MIDDLEWARE_KEY]
         middleware.prepare()
         return middleware

@@ -282,6 +282,18 @@ class TestTestClient:
         app.test_client().get("/")
         assert [summary.rid for summary in summaries] == ["own"]
 
+    def test_a_class_that_is_set_later_needs_one_line(self, app, summaries):
+        """Flask-Login's client, for example, is often set after the extension."""
+        from flask_login import FlaskLoginClient
+
+        from dockerflow_wsgi.flask.testing import closing_client_class
+
+        Dockerflow(app)
+        app.test_client_class = closing_client_class(FlaskLoginClient)
+        assert isinstance(app.test_client(), FlaskLoginClient)
+        app.test_client().get("/old", follow_redirects=True)
+        assert [summary.code for summary in summaries] == [302, 200]
+
     def test_the_middleware_needs_one_line(self, app, summaries):
         """Around ``app.wsgi_app``, the class is set as README shows."""
         from dockerflow_wsgi.flask.testing import closing_client_class
@@ -532,11 +544,13 @@ class TestNames:
     def test_get_middleware_names_the_problem(self, app):
         """Without an app, or with several, the app has to be named."""
         dockerflow = Dockerflow()
-        with pytest.raises(ConfigurationError, match="the extension has 0 apps"):
+        with pytest.raises(ConfigurationError, match="the extension has no app: call init_app"):
             dockerflow.get_middleware()
+        with pytest.raises(ConfigurationError, match=f"has no app '{app.name}': call init_app"):
+            dockerflow.get_middleware(app)
         for one in (app, Flask("other")):
             dockerflow.init_app(one)
-        with pytest.raises(ConfigurationError, match="the extension has 2 apps"):
+        with pytest.raises(ConfigurationError, match="the extension has 2 apps: pass one of them"):
             dockerflow.get_middleware()
         assert dockerflow.get_middleware(app) is app.wsgi_app
 

@@ -41,6 +41,9 @@ outer = Outer(app)
 def directory(tmp_path):
     """Make a directory with a module to serve."""
     (tmp_path / "acme.py").write_text(SERVED)
+    (tmp_path / "acme_flask.py").write_text(
+        "from dockerflow_wsgi.flask import Dockerflow\ndockerflow = Dockerflow()\n"
+    )
     return tmp_path
 
 
@@ -121,6 +124,7 @@ def test_a_taken_port_is_exit_code_1_with_reason_and_remedy(directory):
         (["acme"], {}, "Write MODULE:NAME"),
         (["acme:make"], {}, "if it is a factory, write acme:make()"),
         (["acme:build"], {}, "write acme:build()"),
+        (["acme_flask:dockerflow"], {}, "the extension has no app: call init_app(app) first"),
         (["acme:needs"], {}, "Name a callable that takes environ and start_response"),
         (["acme:registry", "--port", "x"], {}, "port = 'x' (argument port): expected a port"),
         (["acme:registry"], {"PORT": "x"}, "port = 'x' (environment variable PORT): expected"),
