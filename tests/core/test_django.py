@@ -72,7 +72,7 @@ def broken_archive(directory, request):
 
 
 class TestDatabases:
-    """`check_databases`."""
+    """`check_databases` sends a query to each database."""
 
     def test_databases_that_answer_are_fine(self, in_django):
         """There is no message if each database answers."""
@@ -87,7 +87,7 @@ class TestDatabases:
 
 
 class TestMigrations:
-    """`check_migrations`."""
+    """`check_migrations` compares the database with the installed apps."""
 
     def test_a_migrated_database_is_fine(self, in_django):
         """There is no message if all migrations are applied."""
@@ -101,14 +101,14 @@ class TestMigrations:
         assert "auth.0001_initial" in message.msg
 
     def test_a_database_that_cannot_be_queried_is_i001(self, in_django, broken_archive):
-        """The check of the database is the one that fails then."""
+        """A database that cannot be queried is an info, because `check_databases` fails."""
         (message,) = in_django(with_settings, {}, check_migrations, database="archive")
         assert (message.id, message.level) == (checks.INFO_CANT_CHECK_MIGRATIONS, checks.INFO)
         assert broken_archive in message.msg
 
 
 class TestCaches:
-    """`check_caches`."""
+    """`check_caches` uses each cache."""
 
     def check(self, in_django, backend):
         """Check a working cache and one with another backend."""
@@ -146,7 +146,7 @@ class TestCaches:
 
 
 class TestSystem:
-    """`check_system`."""
+    """`check_system` reports the messages of Django's system checks."""
 
     def test_deployment_checks_have_their_ids(self, in_django):
         """A deployment check is reported under Django's ID, at Django's level."""
@@ -173,10 +173,13 @@ class TestSystem:
         assert messages["app.I001"].level == checks.INFO
 
 
-def test_heartbeats_leave_no_database_file_open(in_django, directory):
-    """`connections_closed` closes the connections of each check's thread."""
-    status, report = in_django(heartbeats, 3)
-    assert status == "200 OK"
-    assert list(report["checks"]) == HEARTBEAT_CHECKS
-    process = psutil.Process(in_django(os.getpid))
-    assert str(directory / "default") not in [file.path for file in process.open_files()]
+class TestConnectionsClosed:
+    """`connections_closed` closes the connections of a check's thread."""
+
+    def test_heartbeats_leave_no_database_file_open(self, in_django, directory):
+        """Heartbeats with every check leave no database file open."""
+        status, report = in_django(heartbeats, 3)
+        assert status == "200 OK"
+        assert list(report["checks"]) == HEARTBEAT_CHECKS
+        process = psutil.Process(in_django(os.getpid))
+        assert str(directory / "default") not in [file.path for file in process.open_files()]

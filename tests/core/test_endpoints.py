@@ -20,7 +20,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 def refuse(_environ, _start_response):
-    """Fail: this app must not be called."""
+    """Fail, because this app must not be called."""
     raise AssertionError("the app was called")
 
 
@@ -108,7 +108,7 @@ class TestEveryEndpoint:
         assert request(app, "/__lbheartbeat__", QUERY_STRING="cache=1").status == "200 OK"
 
     def test_the_path_below_a_mount_is_answered(self, app):
-        """``SCRIPT_NAME`` does not matter, as a server or a dispatcher sets it."""
+        """An endpoint below a mount point is served, whatever ``SCRIPT_NAME`` is."""
         response = request(app, "/__lbheartbeat__", SCRIPT_NAME="/mounted/here")
         assert response.status == "200 OK"
 
@@ -125,7 +125,7 @@ class TestEveryEndpoint:
 
     @pytest.mark.parametrize("path", ALL_PATHS)
     def test_disabled_endpoints_reach_the_app(self, path):
-        """While disabled, all paths are the app's, and it gets the environ keys."""
+        """While Dockerflow is disabled, every path reaches the app, with the environ keys."""
         seen = {}
 
         def app(environ, start_response):
@@ -155,7 +155,7 @@ class TestHeartbeat:
         assert ran == []
 
     def test_the_heartbeat_shows_each_check(self):
-        """The response has the keys and levels of the contract's example."""
+        """The response has the keys and levels of the documented example."""
         app = DockerflowMiddleware(refuse)
 
         @app.check
@@ -200,7 +200,7 @@ class TestHeartbeat:
         ],
     )
     def test_the_heartbeat_fails_from_the_failure_level_on(self, failed_level, message, status):
-        """The worst level decides; the body has it in any case."""
+        """The worst level decides about the status code, and the body always has it."""
         app = DockerflowMiddleware(refuse, heartbeat_failed_level=failed_level)
         app.check(lambda: message("found"), name="a")
         response = WebTestApp(app).get("/__heartbeat__", status=status)
@@ -210,7 +210,7 @@ class TestHeartbeat:
         ("code", "status"), [(503, "503 Service Unavailable"), (599, "599 Heartbeat Failed")]
     )
     def test_the_failure_status_can_be_chosen(self, code, status):
-        """A status without a standard phrase gets one of ours."""
+        """A status without a standard phrase gets a phrase, too."""
         app = DockerflowMiddleware(refuse, heartbeat_failed_status_code=code)
         app.check(lambda: checks.Critical("down"), name="a")
         assert request(app, "/__heartbeat__").status == status
@@ -224,7 +224,7 @@ def failing_app(**settings):
 
 
 class TestPage:
-    """A browser gets the heartbeat as an HTML page."""
+    """Browsers get the heartbeat as an HTML page."""
 
     @pytest.mark.parametrize(
         "accept",

@@ -155,15 +155,19 @@ class TestLogRedacted:
         assert len(log) == 0
 
 
-def test_require_extra_names_the_command():
-    """An ``ImportError`` in the context gets the command that installs the extra."""
-    match = r"No module named 'nowhere': install it with  pip install 'dockerflow-wsgi\[redis\]'"
-    with pytest.raises(ImportError, match=match) as caught, require_extra("redis"):
-        import nowhere  # noqa: F401
-    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+class TestRequireExtra:
+    """``require_extra`` names the command that installs a missing package."""
 
+    def test_require_extra_names_the_command(self):
+        """An ``ImportError`` in the context gets the command that installs the extra."""
+        match = (
+            r"No module named 'nowhere': install it with  pip install 'dockerflow-wsgi\[redis\]'"
+        )
+        with pytest.raises(ImportError, match=match) as caught, require_extra("redis"):
+            import nowhere  # noqa: F401
+        assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
-def test_require_extra_passes_other_exceptions():
-    """Any other exception passes unchanged."""
-    with pytest.raises(LookupError, match="other"), require_extra("redis"):
-        raise LookupError("other")
+    def test_require_extra_passes_other_exceptions(self):
+        """Any other exception passes unchanged."""
+        with pytest.raises(LookupError, match="other"), require_extra("redis"):
+            raise LookupError("other")

@@ -149,7 +149,7 @@ class TestEnvelope:
         assert {type(line[key]) for key in ("Timestamp", "Severity", "Pid")} == {int}
 
     def test_a_record_without_anything_is_a_line(self):
-        """The emptiest record is formatted like any other."""
+        """A record without any attribute is formatted, too."""
         assert formatted(logging.makeLogRecord({}))["Fields"] == {}
         assert formatted(logging.makeLogRecord({}), severity=True)["severity"] == "DEBUG"
 
@@ -272,7 +272,7 @@ class TestFields:
         ],
     )
     def test_an_odd_field_costs_nothing_of_the_rest(self, odd, kept):
-        """A field that JSON cannot hold loses neither the envelope nor the other fields."""
+        """A field that JSON cannot represent affects neither the envelope nor other fields."""
         made = record()
         vars(made).update(user="ada", a=1)
         vars(made).update(odd)
@@ -311,7 +311,7 @@ class TestExceptions:
             assert fields(record("failed", exc_info=sys.exc_info()))["error"] == "Mute"
 
     def test_an_exception_that_cannot_be_formatted_has_a_traceback(self):
-        """Without the standard library's help, frames and exception are still written."""
+        """Frames and exception are written even if the standard library cannot format them."""
         notes = property(lambda _: 1 / 0)
         try:
             raise type("Odd", (ValueError,), {"__notes__": notes})("bad")

@@ -86,7 +86,7 @@ class TestConstruction:
         assert b"only_one" in request(three, "/__heartbeat__").body
 
     def test_empty_registry(self):
-        """An empty registry is used as well: checks may be added to it later."""
+        """An empty registry is used, too, so that checks can be added later."""
         registry = CheckRegistry()
         assert DockerflowMiddleware(hello, registry=registry).registry is registry
 
@@ -113,7 +113,7 @@ class TestWrappingTwice:
             DockerflowMiddleware(inner, disabled=not is_inner)
 
     def test_with_another_registry(self):
-        """Another registry does not make it right."""
+        """A second middleware with another registry is refused in the same way."""
         with pytest.raises(ConfigurationError, match="wrap an app only once"):
             DockerflowMiddleware(DockerflowMiddleware(hello), registry=CheckRegistry())
 
@@ -160,7 +160,7 @@ class TestEndpoints:
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
     @pytest.mark.parametrize("path", ENDPOINTS)
     def test_headers(self, app, path, method, slash):
-        """Every response may neither be stored nor sniffed, and has the request ID."""
+        """Every response forbids caching and content sniffing, and has the request ID."""
         headers = request(app, path + slash, method, HTTP_X_REQUEST_ID="r-1").headers
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -213,7 +213,7 @@ class TestEndpoints:
 
 
 class TestEnviron:
-    """The app gets the server's environ with a few more keys."""
+    """The app gets the server's environ with additional keys."""
 
     def test_added_keys(self):
         """The server's values are unchanged; the added keys are the documented ones."""
@@ -295,7 +295,7 @@ class TestNesting:
     """A call is nested in another one only while the outer app or its body is running."""
 
     def test_mounted_app(self, summaries):
-        """A wrapped app below a wrapped dispatcher answers its endpoints; one summary each."""
+        """A wrapped app below a wrapped dispatcher serves its endpoints, with one summary each."""
         inner = DockerflowMiddleware(hello)
         inner.check(lambda: [], name="inner")
         outer = DockerflowMiddleware(DispatcherMiddleware(hello, {"/sub": inner}))
@@ -312,7 +312,7 @@ class TestNesting:
         assert summaries[2].rid == response.headers["X-Request-ID"]
 
     def test_mounted_app_sets_fields(self, summaries):
-        """What a mounted app puts into ``dockerflow.summary`` is in the one summary."""
+        """Fields that a mounted app puts into ``dockerflow.summary`` are in the one summary."""
 
         def app(environ, start_response):
             environ["dockerflow.summary"]["uid"] = "ada"
@@ -323,7 +323,7 @@ class TestNesting:
         assert [record.uid for record in summaries] == ["ada"]
 
     def test_mounted_app_is_called_in_the_body(self, summaries):
-        """A dispatcher that is a generator calls the mounted app late; one summary as well."""
+        """A request has one summary even if a generator calls the mounted app late."""
         inner = DockerflowMiddleware(hello)
 
         def dispatcher(environ, start_response):
@@ -334,7 +334,7 @@ class TestNesting:
         assert [(record.code, record.rid) for record in summaries] == [(200, "r-1")]
 
     def test_mounted_app_is_retried(self, summaries):
-        """A retry inside of the outer app belongs to the one request."""
+        """A retry inside the outer app belongs to the same request."""
         inner = DockerflowMiddleware(hello)
 
         def retry(environ, start_response):
@@ -429,7 +429,7 @@ class TestRetry:
         return DockerflowMiddleware(app)
 
     def test_first_body_is_closed(self, app, summaries):
-        """Two calls after each other have two summaries."""
+        """Two successive calls have two summaries."""
         environ = make_environ()
         for _ in range(2):
             body = app(environ, ignore_start)
@@ -547,7 +547,7 @@ class TestHooks:
         assert [report.status for report in reports] == ["info", "info"]
 
     def test_on_heartbeat_is_not_called_for_a_stored_result(self):
-        """A result that ``heartbeat_ttl`` serves again was not a run."""
+        """The hook is not called when ``heartbeat_ttl`` serves a stored result."""
         reports = []
         app = DockerflowMiddleware(hello, on_heartbeat=reports.append, heartbeat_ttl=600)
         for _ in range(3):
@@ -581,7 +581,7 @@ class TestHooks:
         assert events == ["enter", "check", "exit"]
 
     def test_check_context_raises(self):
-        """The heartbeat is answered, and it fails."""
+        """An exception of the context manager fails the heartbeat."""
 
         def context():
             raise LookupError("no app context")
@@ -640,7 +640,7 @@ class TestReusedEnviron:
         assert len(calls) == 2000
 
     def test_error_of_an_earlier_call(self, summaries):
-        """An exception of the first call does not make an error of the second one."""
+        """An exception in the first call does not turn the second one into an error."""
         tries = iter([OSError("first failed"), None])
 
         def app(environ, start_response):

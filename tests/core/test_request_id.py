@@ -27,145 +27,150 @@ def serve(app=hello, environ=None, **settings):
     return request(DockerflowMiddleware(noting, **settings), **(environ or {})), seen
 
 
-@pytest.mark.parametrize(
-    "incoming",
-    [
-        "a",
-        "x" * 200,
-        "0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0",
-        "01ARZ3NDEKTSV4RRFFQ69G5FAV",
-        "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8",
-        "105445aa7843bc8bf206b12000100000/1;o=1",
-        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "f7c4d6f2-5e7b-4d6e-9f5a-3f0c1b2d4e5f#42",  # Kong
-        "|4bf92f3577b34da6a3ce929d0e0e4736.00f067aa0ba902b7.",  # Azure
-        "{0f8fad5b-d9cb-469f-a165-70867728950e}",  # .NET
-        "(0f8fad5b-d9cb-469f-a165-70867728950e)",  # .NET's format "P"
-        "AZaz09._:;=+/@~#|{}()[]!$*^-",
-        "{}",
-    ],
-)
-def test_an_incoming_id_is_used(summaries, incoming):
-    """An ID of a usual format is in the environ, the app, the response and the summary."""
-    response, seen = serve(environ={"HTTP_X_REQUEST_ID": incoming})
-    assert seen["dockerflow.request_id"] == incoming
-    assert seen["HTTP_X_REQUEST_ID"] == incoming
-    assert seen["current"] == incoming
-    assert response.headers["X-Request-ID"] == incoming
-    assert summaries[0].rid == incoming
-    assert get_request_id() is None
+class TestIncomingIDs:
+    """An incoming ID is used if it is acceptable and trusted."""
 
-
-@pytest.mark.parametrize(
-    "incoming",
-    [
-        "",
-        "x" * 201,
-        "two words",
-        "a,b",
-        "a\n",
-        "a\r\nSet-Cookie: b",
-        "\u00e9",
-        "\u0665",  # a digit, but not an ASCII one
-        "<script>",
-        '"quoted"',
-        "'quoted'",
-        "a\\b",
-        "a&b",
-        "a`b",
-        "a%20b",
-        "\x1b[31m",
-        "\x7f",
-        "\x00",
-    ],
-)
-def test_an_unacceptable_id_is_ignored(listen, incoming):
-    """An ID with other characters is neither used nor logged; a UUID replaces it."""
-    records = listen(None)
-    app = DockerflowMiddleware(hello)
-    environ = make_environ(HTTP_X_REQUEST_ID=incoming)
-    headers = {}
-    result = app(environ, lambda _status, got, _exc_info=None: headers.update(got))
-    result.close()
-    made = environ["dockerflow.request_id"]
-    assert UUID4.fullmatch(made)
-    assert environ["HTTP_X_REQUEST_ID"] == headers["X-Request-ID"] == made
-    assert len(records) == 1
-    if incoming:
-        assert incoming not in map(str, vars(records[0]).values())
-
-
-def test_an_untrusted_id_is_ignored():
-    """With ``trust_request_id=False`` each request gets a new ID."""
-    response, seen = serve(environ={"HTTP_X_REQUEST_ID": "incoming"}, trust_request_id=False)
-    assert UUID4.fullmatch(seen["HTTP_X_REQUEST_ID"])
-    assert response.headers["X-Request-ID"] == seen["HTTP_X_REQUEST_ID"]
-
-
-def test_another_header_can_be_configured():
-    """The environ has the ID under that header's key; the response has ``X-Request-ID``."""
-    response, seen = serve(
-        environ={"HTTP_X_CORRELATION_ID": "abc", "HTTP_X_REQUEST_ID": "other"},
-        request_id_header="X-Correlation-ID",
+    @pytest.mark.parametrize(
+        "incoming",
+        [
+            "a",
+            "x" * 200,
+            "0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8",
+            "105445aa7843bc8bf206b12000100000/1;o=1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "f7c4d6f2-5e7b-4d6e-9f5a-3f0c1b2d4e5f#42",  # Kong
+            "|4bf92f3577b34da6a3ce929d0e0e4736.00f067aa0ba902b7.",  # Azure
+            "{0f8fad5b-d9cb-469f-a165-70867728950e}",  # .NET
+            "(0f8fad5b-d9cb-469f-a165-70867728950e)",  # .NET's format "P"
+            "AZaz09._:;=+/@~#|{}()[]!$*^-",
+            "{}",
+        ],
     )
-    assert seen["dockerflow.request_id"] == seen["HTTP_X_CORRELATION_ID"] == "abc"
-    assert seen["HTTP_X_REQUEST_ID"] == "other"
-    assert response.headers["X-Request-ID"] == "abc"
+    def test_an_incoming_id_is_used(self, summaries, incoming):
+        """An ID of a usual format is in the environ, the app, the response and the summary."""
+        response, seen = serve(environ={"HTTP_X_REQUEST_ID": incoming})
+        assert seen["dockerflow.request_id"] == incoming
+        assert seen["HTTP_X_REQUEST_ID"] == incoming
+        assert seen["current"] == incoming
+        assert response.headers["X-Request-ID"] == incoming
+        assert summaries[0].rid == incoming
+        assert get_request_id() is None
+
+    @pytest.mark.parametrize(
+        "incoming",
+        [
+            "",
+            "x" * 201,
+            "two words",
+            "a,b",
+            "a\n",
+            "a\r\nSet-Cookie: b",
+            "\u00e9",
+            "\u0665",  # a digit, but not an ASCII one
+            "<script>",
+            '"quoted"',
+            "'quoted'",
+            "a\\b",
+            "a&b",
+            "a`b",
+            "a%20b",
+            "\x1b[31m",
+            "\x7f",
+            "\x00",
+        ],
+    )
+    def test_an_unacceptable_id_is_ignored(self, listen, incoming):
+        """An ID with other characters is neither used nor logged; a UUID replaces it."""
+        records = listen(None)
+        app = DockerflowMiddleware(hello)
+        environ = make_environ(HTTP_X_REQUEST_ID=incoming)
+        headers = {}
+        result = app(environ, lambda _status, got, _exc_info=None: headers.update(got))
+        result.close()
+        made = environ["dockerflow.request_id"]
+        assert UUID4.fullmatch(made)
+        assert environ["HTTP_X_REQUEST_ID"] == headers["X-Request-ID"] == made
+        assert len(records) == 1
+        if incoming:
+            assert incoming not in map(str, vars(records[0]).values())
+
+    def test_an_untrusted_id_is_ignored(self):
+        """With ``trust_request_id=False`` each request gets a new ID."""
+        response, seen = serve(environ={"HTTP_X_REQUEST_ID": "incoming"}, trust_request_id=False)
+        assert UUID4.fullmatch(seen["HTTP_X_REQUEST_ID"])
+        assert response.headers["X-Request-ID"] == seen["HTTP_X_REQUEST_ID"]
+
+    def test_another_header_can_be_configured(self):
+        """The environ has the ID under that header's key; the response has ``X-Request-ID``."""
+        response, seen = serve(
+            environ={"HTTP_X_CORRELATION_ID": "abc", "HTTP_X_REQUEST_ID": "other"},
+            request_id_header="X-Correlation-ID",
+        )
+        assert seen["dockerflow.request_id"] == seen["HTTP_X_CORRELATION_ID"] == "abc"
+        assert seen["HTTP_X_REQUEST_ID"] == "other"
+        assert response.headers["X-Request-ID"] == "abc"
+
+    @pytest.mark.parametrize(
+        ("environ", "expected"),
+        [
+            ({"HTTP_X_AMZN_TRACE_ID": "Root=1", "HTTP_X_REQUEST_ID": "b"}, "b"),
+            ({"HTTP_X_AMZN_TRACE_ID": "Root=1", "HTTP_X_REQUEST_ID": "not ok"}, "Root=1"),
+            ({"HTTP_X_AMZN_TRACE_ID": "Root=1"}, "Root=1"),
+        ],
+    )
+    def test_several_headers_are_read_in_order(self, environ, expected):
+        """The first acceptable ID is used; the environ has it under the first header's key."""
+        _response, seen = serve(
+            environ=environ, request_id_header=["X-Request-ID", "X-Amzn-Trace-Id"]
+        )
+        assert seen["dockerflow.request_id"] == seen["HTTP_X_REQUEST_ID"] == expected
+        assert seen["HTTP_X_AMZN_TRACE_ID"] == "Root=1"
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"HTTP_X_AMZN_TRACE_ID": "Root=1", "HTTP_X_REQUEST_ID": "b"}, "b"),
-        ({"HTTP_X_AMZN_TRACE_ID": "Root=1", "HTTP_X_REQUEST_ID": "not ok"}, "Root=1"),
-        ({"HTTP_X_AMZN_TRACE_ID": "Root=1"}, "Root=1"),
-    ],
-)
-def test_several_headers_are_read_in_order(environ, expected):
-    """The first acceptable ID is used; the environ has it under the first header's key."""
-    _response, seen = serve(environ=environ, request_id_header=["X-Request-ID", "X-Amzn-Trace-Id"])
-    assert seen["dockerflow.request_id"] == seen["HTTP_X_REQUEST_ID"] == expected
-    assert seen["HTTP_X_AMZN_TRACE_ID"] == "Root=1"
+class TestResponseHeader:
+    """Responses have the request ID, unless the app or a setting decides otherwise."""
+
+    @pytest.mark.parametrize("name", ["X-Request-ID", "x-request-id"])
+    def test_the_apps_own_header_stays(self, name):
+        """The header that the app sets is neither changed nor doubled."""
+
+        def app(_environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain"), (name, "mine")])
+            return [b""]
+
+        response, _seen = serve(app, environ={"HTTP_X_REQUEST_ID": "incoming"})
+        assert [v for n, v in response.headers.items() if n.lower() == "x-request-id"] == ["mine"]
+
+    def test_the_echo_can_be_switched_off(self):
+        """With ``echo_request_id=False`` no response has the header, the endpoints' included."""
+        response, _seen = serve(echo_request_id=False)
+        assert "X-Request-ID" not in response.headers
+        app = DockerflowMiddleware(hello, echo_request_id=False)
+        assert "X-Request-ID" not in request(app, "/__lbheartbeat__").headers
 
 
-@pytest.mark.parametrize("name", ["X-Request-ID", "x-request-id"])
-def test_the_apps_own_header_stays(name):
-    """The header that the app sets is neither changed nor doubled."""
+class TestNewIDs:
+    """A new ID is a random UUID, and exists only during the request."""
 
-    def app(_environ, start_response):
-        start_response("200 OK", [("Content-Type", "text/plain"), (name, "mine")])
-        return [b""]
+    def test_there_is_no_id_outside_a_request(self):
+        """Outside a request, ``get_request_id`` returns ``None``."""
+        assert get_request_id() is None
 
-    response, _seen = serve(app, environ={"HTTP_X_REQUEST_ID": "incoming"})
-    assert [v for n, v in response.headers.items() if n.lower() == "x-request-id"] == ["mine"]
-
-
-def test_the_echo_can_be_switched_off():
-    """With ``echo_request_id=False`` no response has the header, the endpoints' included."""
-    response, _seen = serve(echo_request_id=False)
-    assert "X-Request-ID" not in response.headers
-    app = DockerflowMiddleware(hello, echo_request_id=False)
-    assert "X-Request-ID" not in request(app, "/__lbheartbeat__").headers
-
-
-def test_there_is_no_id_outside_a_request():
-    """Outside a request, ``get_request_id`` returns ``None``."""
-    assert get_request_id() is None
-
-
-def test_new_ids_are_random_uuids():
-    """``new_request_id`` returns UUIDs of version 4 in the usual form (RFC 9562)."""
-    made = [new_request_id() for _ in range(1000)]
-    assert len({*made}) == 1000
-    for text in made:
-        parsed = uuid.UUID(text)
-        assert str(parsed) == text
-        assert (parsed.version, parsed.variant) == (4, uuid.RFC_4122)
-    assert {text[19] for text in made} == {*"89ab"}
-    fixed = {8: 1, 13: 1, 14: 1, 18: 1, 19: 4, 23: 1}
-    assert [len({text[index] for text in made}) for index in range(36)] == [
-        fixed.get(index, 16) for index in range(36)
-    ]
+    def test_new_ids_are_random_uuids(self):
+        """``new_request_id`` returns UUIDs of version 4 in the usual form (RFC 9562)."""
+        made = [new_request_id() for _ in range(1000)]
+        assert len({*made}) == 1000
+        for text in made:
+            parsed = uuid.UUID(text)
+            assert str(parsed) == text
+            assert (parsed.version, parsed.variant) == (4, uuid.RFC_4122)
+        assert {text[19] for text in made} == {*"89ab"}
+        fixed = {8: 1, 13: 1, 14: 1, 18: 1, 19: 4, 23: 1}
+        assert [len({text[index] for text in made}) for index in range(36)] == [
+            fixed.get(index, 16) for index in range(36)
+        ]
 
 
 class TestRequestIdContext:
@@ -284,9 +289,8 @@ class TestRequestIdContext:
             assert len({*pool.map(job, range(4)), "main"}) == 5
             assert get_request_id() == "main"
 
-
-@pytest.mark.parametrize("wrong", [5, b"id", print])
-def test_request_id_context_refuses_other_types(wrong):
-    """An ID that is not a string is a ``TypeError`` that names the type."""
-    with pytest.raises(TypeError, match=type(wrong).__name__), request_id_context(wrong):
-        pass
+    @pytest.mark.parametrize("wrong", [5, b"id", print])
+    def test_request_id_context_refuses_other_types(self, wrong):
+        """An ID that is not a string is a ``TypeError`` that names the type."""
+        with pytest.raises(TypeError, match=type(wrong).__name__), request_id_context(wrong):
+            pass

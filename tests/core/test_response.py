@@ -36,14 +36,14 @@ class Body:
 
 
 class SizedBody(Body):
-    """The same with a length."""
+    """A body with a length."""
 
     def __len__(self):
         return len(self.chunks)
 
 
 class IteratorBody(Body):
-    """The same as its own iterator."""
+    """A body that is its own iterator."""
 
     def __init__(self, *chunks):
         super().__init__(*chunks)
@@ -101,24 +101,24 @@ def streaming_id(_environ, start_response):
 
 
 def read_and_close(result):
-    """Do what PEP 3333 asks of a server."""
+    """Read and close the body, as PEP 3333 requires of a server."""
     list(result)
     result.close()
 
 
 def read_and_close_twice(result):
-    """Call ``close()`` again."""
+    """Read the body, and call ``close()`` twice."""
     read_and_close(result)
     result.close()
 
 
 def close_unread(result):
-    """Do what a server does with the body of a response to HEAD."""
+    """Close the body unread, as servers do after a HEAD request."""
     result.close()
 
 
 def close_half_way(result):
-    """Do what a server does when the client has disconnected."""
+    """Read one chunk and close the body, as servers do when the client disconnects."""
     iterator = iter(result)
     next(iterator)
     result.close()
@@ -158,7 +158,7 @@ def drop_the_unread_iterator(result):
 
 
 def drop_half_way(result):
-    """Read one chunk."""
+    """Read one chunk and drop the body."""
     next(iter(result))
 
 
@@ -406,7 +406,7 @@ class TestEndOfTheResponse:
     @every_end
     @pytest.mark.parametrize("kind", [Body, SizedBody, IteratorBody])
     def test_every_end(self, summaries, no_garbage_collection, end, kind):
-        """However the server is done with the body, everything happens exactly once."""
+        """However a response ends, it is closed and logged exactly once."""
         body = kind(b"one", b"two")
         end(serve(body))
         assert body.closes == 1
@@ -416,7 +416,7 @@ class TestEndOfTheResponse:
     @every_end
     @pytest.mark.parametrize("kind", [list, tuple, iter, OwnIterator])
     def test_body_without_close(self, summaries, no_garbage_collection, end, kind):
-        """A body that has no ``close()`` is logged once as well."""
+        """A response whose body has no ``close()`` is logged once, too."""
         end(serve(kind([b"one", b"two"])))
         assert [(record.levelno, record.code) for record in summaries] == [(logging.INFO, 200)]
         assert get_request_id() is None
@@ -807,7 +807,7 @@ class TestWebSockets:
         assert get_request_id() is None
 
     def test_close_raises_stop_iteration(self, summaries):
-        """The same holds for the ``close()`` of the app's body."""
+        """``StopIteration`` from the ``close()`` of the app's body is not a failure either."""
         error = StopIteration()
 
         class Ending(Body):
@@ -912,8 +912,8 @@ class TestFiles:
 
     @pytest.mark.parametrize("wrapper", [FileWrapperWithMethod])
     def test_dropped_with_a_method(self, summaries, wrapper):
-        """One whose ``close`` is a method is closed and logged by the garbage collector."""
-        gc.collect()  # what other tests left
+        """A file wrapper with a ``close`` method is closed and logged by the garbage collector."""
+        gc.collect()  # the garbage of other tests
         summaries.records.clear()
         file = Body(b"x")
         drop_unread(serve_file(file, wrapper))
@@ -929,7 +929,7 @@ class TestFiles:
         assert environ["wsgi.file_wrapper"] is FileWrapper
 
     def test_another_body(self, summaries):
-        """A body that the file wrapper did not make is followed like any other."""
+        """A body that the file wrapper did not make is wrapped like any other."""
         environ = make_environ(**{"wsgi.file_wrapper": file_wrapper_function})
         chunks = (chunk for chunk in (b"x", b"y"))
         result = DockerflowMiddleware(app_returning(chunks))(environ, ignore_start)
@@ -993,7 +993,7 @@ class TestRequestID:
 
     @pytest.mark.parametrize("is_file", [False, True], ids=["body", "file wrapper"])
     def test_every_step(self, is_file):
-        """``iter()``, each chunk and ``close()`` have it, also after steps of another request."""
+        """``iter()``, each chunk and ``close()`` see the ID, also after another request's steps."""
         seen = []
 
         class Noting:
@@ -1020,7 +1020,7 @@ class TestRequestID:
         assert get_request_id() is None
 
     def test_iter_after_another_request(self):
-        """The app's ``__iter__`` has it, also if another request came in between."""
+        """The app's ``__iter__`` sees the ID, also if another request is served in between."""
 
         class Noting:
             def __iter__(self):
@@ -1034,7 +1034,7 @@ class TestRequestID:
         assert seen == ["a", "b"]
 
     def test_readable_until_close(self, summaries):
-        """Access logs written between the last chunk and ``close()`` have it."""
+        """Access logs written between the last chunk and ``close()`` have the ID."""
         result = serve([b"one"], HTTP_X_REQUEST_ID="r")
         assert get_request_id() == "r"
         assert list(result) == [b"one"]
@@ -1044,7 +1044,7 @@ class TestRequestID:
         assert get_request_id() is None
 
     def test_readable_until_dropped(self):
-        """Without ``close()`` it stays until the body is dropped."""
+        """Without ``close()``, the ID stays until the body is dropped."""
         result = serve([b"one"], HTTP_X_REQUEST_ID="r")
         list(result)
         assert get_request_id() == "r"
@@ -1052,7 +1052,7 @@ class TestRequestID:
         assert get_request_id() is None
 
     def test_readable_after_an_exception(self):
-        """A server that logs an exception of the body has it."""
+        """A server that logs an exception of the body can read the ID."""
         result = serve((1 / 0 for _ in range(1)), HTTP_X_REQUEST_ID="r")
         with pytest.raises(ZeroDivisionError):
             list(result)
@@ -1073,7 +1073,7 @@ class TestRequestID:
         assert seen == [["a", "b", "c"]] * 3
 
     def test_interleaved_close(self):
-        """Closing one of them does not change the ID of the other."""
+        """Closing one response does not change the ID of another."""
         app = DockerflowMiddleware(streaming_id)
         one = app(make_environ(HTTP_X_REQUEST_ID="one"), ignore_start)
         two = app(make_environ(HTTP_X_REQUEST_ID="two"), ignore_start)
@@ -1088,7 +1088,7 @@ class TestRequestID:
     @pytest.mark.parametrize("kind", [list, iter, tuple, werkzeug_body])
     @pytest.mark.parametrize("count", [1, 3])
     def test_code_between_the_chunks(self, kind, count):
-        """A server or a middleware in front has the ID of the chunk that it just read."""
+        """A server or a middleware in front sees the ID of the last chunk that it read."""
         bodies = {rid: serve(kind([b"chunk"] * count), HTTP_X_REQUEST_ID=rid) for rid in ("a", "b")}
         iterators = {rid: iter(body) for rid, body in bodies.items()}
         for expected in [b"chunk"] * count + [None]:
@@ -1100,7 +1100,7 @@ class TestRequestID:
         assert get_request_id() is None
 
     def test_werkzeug_response_with_a_generator(self, summaries):
-        """A generator in a Werkzeug response has it, and its exception is logged."""
+        """A generator in a Werkzeug response sees the ID, and its exception is logged."""
 
         def chunks():
             yield get_request_id().encode()
@@ -1131,7 +1131,7 @@ class TestRequestID:
 
     @pytest.mark.parametrize("chunks_read", [0, 1, 2])
     def test_late_drop(self, summaries, chunks_read):
-        """A body that is dropped during another request does not change its ID."""
+        """A body that is dropped during another request does not change that request's ID."""
         body = Body(b"one")
         late = serve(body, HTTP_X_REQUEST_ID="late")
         iterator = iter(late)
@@ -1198,7 +1198,7 @@ class TestThreads:
         assert [record.rid for record in summaries] == ["one"]
 
     def test_end_in_another_context(self, summaries):
-        """The same holds for a copied context, in which asyncio runs callbacks."""
+        """The ID is gone in copied contexts, too, in which asyncio runs callbacks."""
         context = contextvars.copy_context()
         result = serve([b"x"], HTTP_X_REQUEST_ID="one")
         context.run(result.close)

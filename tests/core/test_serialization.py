@@ -34,7 +34,7 @@ class Port(enum.IntEnum):
 
 
 class Text(str):
-    """A subclass of a scalar type, with a ``__str__`` that lies."""
+    """A subclass of a scalar type, with a misleading ``__str__``."""
 
     __slots__ = ()
 

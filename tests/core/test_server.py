@@ -37,8 +37,8 @@ def test_an_app_without_a_middleware_is_a_configuration_error():
         serve_in_background(hello)
 
 
-def test_what_cannot_be_served_is_a_type_error():
-    """Other objects, options with an app, and unknown options are errors of the call."""
+def test_other_objects_and_options_are_a_type_error():
+    """Other objects, options with an app, and unknown options are refused."""
     with pytest.raises(TypeError, match="a CheckRegistry or a WSGI application, not a list"):
         serve_in_background([])
     with pytest.raises(TypeError, match="check_timeout: pass options to the app's own"):
@@ -49,7 +49,7 @@ def test_what_cannot_be_served_is_a_type_error():
 
 @pytest.mark.parametrize("port", ["eight", "80.5", "-1", "65536", "0x50"])
 def test_a_wrong_port_is_a_configuration_error(monkeypatch, port):
-    """The error has the source, the value and what is expected."""
+    """The error has the source, the value and the accepted range."""
     monkeypatch.setenv("PORT", port)
     with pytest.raises(ConfigurationError) as caught:
         serve_in_background(CheckRegistry())

@@ -41,7 +41,7 @@ def serve(app, **keys):
 
 
 class TestFields:
-    """A summary has the fields of the contract."""
+    """A summary has the documented fields."""
 
     def test_a_plain_request_has_the_standard_fields(self, summaries):
         """A summary has the standard's fields with their types, and no others."""
@@ -177,7 +177,7 @@ LONG_TEXTS = {
 
 
 class TestClientText:
-    """Every text that the client sends is decoded as UTF-8, and bounded."""
+    """Texts from the client are decoded as UTF-8 and limited in length."""
 
     @pytest.mark.parametrize(("key", "name"), FIELDS_OF_KEYS.items())
     @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ class TestClientText:
         ],
     )
     def test_it_is_decoded(self, summaries, key, name, raw, shown):
-        """Bytes that are not UTF-8 are replaced; text that the server decoded stays."""
+        """Bytes that are not UTF-8 are replaced; text that the server decoded is unchanged."""
         serve(DockerflowMiddleware(hello, summary_log_querystring=True), **{key: raw})
         assert fields(summaries[0])[name] == shown
         assert "\n" not in MozlogFormatter().format(summaries[0])
@@ -254,7 +254,7 @@ class TestClientText:
         assert fields(summaries[0])[FIELDS_OF_KEYS[key]] == decoded
 
     def test_the_apps_own_fields_are_not_shortened(self, summaries):
-        """What the app adds is the app's responsibility."""
+        """Fields that the app adds are logged completely."""
         request(DockerflowMiddleware(app_with_summary(context="c" * 9000)))
         assert len(fields(summaries[0])["context"]) == 9000
 
@@ -277,7 +277,7 @@ class TestAppFields:
         [("101", 101), (7.0, 7), ("no number", 0), ([], 0), (None, 0), (float("inf"), 0)],
     )
     def test_the_errno_is_a_number(self, summaries, errno, shown):
-        """A value that is not a number does not count."""
+        """An ``errno`` that is not a number is ignored."""
         request(DockerflowMiddleware(app_with_summary(errno=errno)))
         assert summaries[0].errno == shown
 
@@ -367,7 +367,7 @@ class TestExceptions:
         assert summaries[0].getMessage() == "KeyboardInterrupt"
 
     def test_passwords_are_redacted(self, summaries):
-        """Database drivers put URLs into their exceptions."""
+        """Passwords in an exception's text, such as in a database driver's URL, are redacted."""
 
         def app(_environ, _start_response):
             raise OSError("cannot reach postgresql://ada:s3cr3t@db/x")
@@ -391,7 +391,7 @@ class TestExceptions:
         assert "Mute" in summaries[0].getMessage()
 
     def test_the_first_of_two_exceptions_is_logged(self, summaries):
-        """An exception of ``close()`` may follow from that of the body."""
+        """A later exception of ``close()`` does not replace the one of the body."""
 
         class Broken:
             def __iter__(self):
@@ -418,7 +418,7 @@ class TestExceptions:
 class TestSummaryExtra:
     """The hook ``summary_extra`` adds, changes and removes fields."""
 
-    def test_it_has_the_last_word(self, summaries):
+    def test_it_replaces_fields_of_the_app(self, summaries):
         """The hook's fields replace those that the app has set."""
 
         def extra(environ):
@@ -458,7 +458,7 @@ class TestSummaryExtra:
         assert summaries[0].levelno == logging.ERROR
 
     def test_a_wrong_errno_does_not_count(self, summaries):
-        """An ``errno`` of the hook that is not a number leaves the status's."""
+        """An ``errno`` of the hook that is not a number is ignored."""
         request(DockerflowMiddleware(hello, summary_extra=lambda _environ: {"errno": "bad"}))
         assert summaries[0].errno == 0
 
@@ -500,7 +500,7 @@ class TestLevels:
 
     @pytest.mark.parametrize("path", ["/__version__", "/__heartbeat__", "/__lbheartbeat__"])
     def test_successful_probes_are_logged_at_debug(self, summaries, version_directory, path):
-        """Frequent probes do not fill the log."""
+        """Successful probes are logged at DEBUG, so that they do not fill the log."""
         app = DockerflowMiddleware(hello, version_path=version_directory)
         request(app, path)
         request(app, f"{path}/")
@@ -661,7 +661,7 @@ class TestBrokenLogging:
 
 
 class TestOddObjects:
-    """An object that misbehaves costs its own field only."""
+    """An object that raises affects only its own field."""
 
     def test_number_that_raises(self, summaries):
         """An ``errno`` that is not a number becomes the usual one."""

@@ -15,7 +15,7 @@ from dockerflow_wsgi.version import VersionFile, get_version
 
 
 def ask(app):
-    """Ask for the version, and return status and JSON."""
+    """Request the version, and return status and JSON."""
     response = request(app, "/__version__")
     return response.status, json.loads(response.body)
 
@@ -215,7 +215,7 @@ class TestChangedFile:
 
 
 class TestDirectories:
-    """``version_path`` has the directories in order."""
+    """The file is looked up in the directories of ``version_path``, in order."""
 
     def test_by_default_the_current_directory_follows_app(self, version_directory, monkeypatch):
         """Without a file in /app, the one of the working directory is served."""
@@ -280,7 +280,7 @@ class TestCallback:
         ],
     )
     def test_a_callback_that_returns_something_else_is_a_500(self, returned, problem):
-        """The response has the type that was returned and what was expected."""
+        """The response names the returned type and the expected one."""
         app = DockerflowMiddleware(hello)
         app.version_callback(lambda _root: returned)
         status, body = ask(app)

@@ -1,4 +1,4 @@
-"""What the reference documents show, with the import root changed and nothing else."""
+"""The examples of the reference documents work when only the import root is changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dockerflow_wsgi.flask import Dockerflow, checks
 
 
 def get(app, path, **options):
-    """Ask for a page, and read and close the response."""
+    """Request a page, and read and close the response."""
     return app.test_client().get(path, buffered=True, **options)
 
 
@@ -28,8 +28,8 @@ def settings_of(app):
     return app.extensions["dockerflow"].get_middleware(app).settings
 
 
-def test_the_extension_in_a_module_of_its_own(tmp_path, monkeypatch):
-    """myproject/deployment.py and myproject/app.py: the application factory."""
+def test_the_extension_in_a_separate_module(tmp_path, monkeypatch):
+    """An application factory can import the extension from a separate module."""
     package = tmp_path / "myproject"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -59,7 +59,7 @@ def test_the_extension_in_a_module_of_its_own(tmp_path, monkeypatch):
 
 
 def test_a_custom_check_with_messages_of_several_levels():
-    """storage_reachable, with the exceptions of a storage library."""
+    """A check that catches a library's exceptions reports messages of several levels."""
 
     class SlowConnectionException(Exception):  # noqa: N818
         msg = "slow"
@@ -91,7 +91,7 @@ def test_a_custom_check_with_messages_of_several_levels():
 
 
 def test_signals_send_data_to_statsd():
-    """heartbeat.pass and heartbeat.fail, as packets to a real socket."""
+    """The receivers send ``heartbeat.pass`` and ``heartbeat.fail`` to a real socket."""
     from dockerflow_wsgi.flask.signals import heartbeat_failed, heartbeat_passed
 
     app = Flask(__name__)
@@ -124,7 +124,7 @@ def test_signals_send_data_to_statsd():
 
 
 def test_logging_is_configured_before_the_app(capsys):
-    """The dictConfig of the documents, for request.summary."""
+    """A ``dictConfig`` before the app formats ``request.summary`` as mozlog."""
     logger = logging.getLogger("request.summary")
     handlers, level = logger.handlers[:], logger.level
     dictConfig(
@@ -165,7 +165,7 @@ def configured(config):
 
 
 def test_configuration_comes_from_os_environ(monkeypatch):
-    """Text, with a default."""
+    """Settings can be text from ``os.environ``, with a default."""
     monkeypatch.setenv("FLASK_MY_TTL", "5")
 
     class Config:
@@ -178,7 +178,7 @@ def test_configuration_comes_from_os_environ(monkeypatch):
 
 
 def test_configuration_comes_from_python_decouple(monkeypatch):
-    """Cast to the type wanted."""
+    """Settings can come from python-decouple, which casts them."""
     from decouple import config
 
     monkeypatch.setenv("FLASK_QUERYSTRING", "yes")
@@ -193,7 +193,7 @@ def test_configuration_comes_from_python_decouple(monkeypatch):
 
 
 def test_configuration_comes_from_flask_env(monkeypatch):
-    """Its metaclass reads variables with a prefix of the project's own."""
+    """Settings can come from flask-env, whose metaclass reads variables with a prefix."""
     from flask_env import MetaFlaskEnv
 
     monkeypatch.setenv("ACME_DOCKERFLOW_TRUST_REQUEST_ID", "0")
@@ -210,7 +210,7 @@ def test_configuration_comes_from_flask_env(monkeypatch):
 
 @pytest.mark.parametrize("order", ["inside", "outside"])
 def test_whitenoise_serves_static_files_on_either_side(tmp_path, summaries, order):
-    """Inside, its files have summaries too; outside, they never reach us. Probes always do."""
+    """WhiteNoise's files have summaries only if it is inside; probes are always answered."""
     (tmp_path / "logo.txt").write_text("logo")
     app = Flask(__name__)
     if order == "inside":
@@ -226,8 +226,8 @@ def test_whitenoise_serves_static_files_on_either_side(tmp_path, summaries, orde
     assert paths == ["/logo.txt", "/__lbheartbeat__", "/none"][order == "outside" :]
 
 
-def test_sentry_sees_what_the_summary_tells(summaries):
-    """Its integration wraps the app and hooks the same signals; both report once."""
+def test_sentry_reports_the_exception_of_the_summary(summaries):
+    """Sentry and the summary report an exception once each."""
     events = []
     sentry_sdk.init(
         "https://key@127.0.0.1/1",

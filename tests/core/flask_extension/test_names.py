@@ -1,4 +1,4 @@
-"""The names and habits that code written for python-dockerflow relies on."""
+"""The names and behaviour that code written for python-dockerflow relies on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import sentry_sdk
 from flask import (
     Flask,
     Response,
-    abort,
     current_app,
     g,
     got_request_exception,
@@ -53,7 +52,7 @@ def app():
 
 
 class Redacting(Dockerflow):
-    """Takes the secrets out of the summary."""
+    """Removes secrets from the summary."""
 
     def summary_extra(self):
         """Remove, change and add fields."""
@@ -66,7 +65,7 @@ class Redacting(Dockerflow):
 
 
 class Broken(Dockerflow):
-    """Fails to take the secrets out of the summary."""
+    """Raises instead of removing secrets from the summary."""
 
     def summary_extra(self):
         """Raise."""
@@ -74,10 +73,10 @@ class Broken(Dockerflow):
 
 
 class TestSummaryExtra:
-    """``summary_extra()`` returns the whole summary and has the last word."""
+    """``summary_extra()`` returns the whole summary, and its changes are final."""
 
     def test_it_removes_changes_and_adds_fields(self, app, summaries):
-        """What a subclass removes or changes is removed or changed in the log."""
+        """The log has the changes of a subclass, and lacks the fields that it removes."""
         Redacting(app)
         app.test_client().get("/reset/SECRET", headers={"X-Request-ID": "r-1"})
         (summary,) = summaries
@@ -118,7 +117,7 @@ class TestSummaryExtra:
 
     @pytest.mark.parametrize("path", ["/reset/SECRET", "/raises"])
     def test_a_redaction_that_fails_reveals_nothing(self, app, summaries, listen, path):
-        """If it raises, the error is logged and only harmless fields are left."""
+        """If the method raises, the error is logged and only harmless fields are left."""
         errors = listen("dockerflow_wsgi")
         Broken(app)
         app.test_client().get(path, headers={"User-Agent": "SECRET"})
@@ -139,7 +138,7 @@ class TestSummaryExtra:
         assert not hasattr(summaries[0], "path")
 
     def test_a_teardown_that_raises_reveals_nothing(self, app, summaries):
-        """Flask does not get to the end of the request, so the redaction does not run."""
+        """Without the redaction, which a teardown function prevented, no path is logged."""
         Redacting(app)
         app.teardown_request(lambda _error: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -155,7 +154,7 @@ class TestSummaryExtra:
         assert not hasattr(summaries[0], "agent")
 
     def test_a_stream_that_raises_later_is_an_error(self, app, summaries):
-        """The summary was made before the exception; ``errno`` is set afterwards."""
+        """An exception in a stream sets ``errno``, although the summary was made before it."""
 
         @app.route("/stream")
         def stream():
@@ -183,7 +182,7 @@ class TestSummaryExtra:
         assert (summaries[0].getMessage(), summaries[0].errno) == ("", 500)
 
     def test_it_is_not_called_when_nobody_listens(self, app, monkeypatch):
-        """Nothing is built for a logger whose level is higher."""
+        """The method is not called if the logger's level is higher."""
         dockerflow = Dockerflow(app)
         monkeypatch.setattr(dockerflow, "summary_extra", pytest.fail)
         monkeypatch.setattr(dockerflow.summary_logger, "level", logging.CRITICAL)
@@ -191,7 +190,7 @@ class TestSummaryExtra:
         app.test_client().get("/")
 
     def test_it_works_without_the_middleware(self, app):
-        """Tests can call it in their own request context."""
+        """Tests can call the method in a request context."""
         dockerflow = Dockerflow(app)
         with app.test_request_context("/reset/x", headers={"X-Request-ID": "r-1"}):
             app.preprocess_request()
@@ -199,7 +198,7 @@ class TestSummaryExtra:
         assert (fields["path"], fields["rid"], fields["errno"]) == ("/reset/x", "r-1", 0)
 
     def test_a_mounted_app_redacts_the_summary_of_the_outer_middleware(self, app, summaries):
-        """One summary for both, with the fields that the inner extension returns."""
+        """Both share one summary, with the fields that the inner extension returns."""
         Redacting(app)
 
         def outer(environ, start_response):
@@ -218,7 +217,7 @@ class TestTestClient:
          ("GET", "/raises", 500), ("GET", "/old", 302), ("GET", "/empty", 204),
          ("GET", "/unchanged", 304), ("GET", "/file", 200)],
     )  # fmt: skip
-    def test_the_summary_is_logged_at_once(self, app, summaries, method, path, code):
+    def test_the_summary_is_logged_when_get_returns(self, app, summaries, method, path, code):
         """One summary per request, and no ID is left, without a read or a close."""
         app.add_url_rule("/empty", "empty", lambda: ("", 204))
         app.add_url_rule("/unchanged", "unchanged", lambda: ("", 304))
@@ -270,7 +269,7 @@ class TestTestClient:
         assert len(summaries) == 1
 
     def test_it_extends_the_apps_own_class(self, app, summaries):
-        """What the app's own client class does is kept."""
+        """The app's own client class is extended, not replaced."""
 
         class Own(FlaskClient):
             def open(self, *arguments, **keywords):
@@ -295,7 +294,7 @@ class TestTestClient:
         assert [summary.code for summary in summaries] == [302, 200]
 
     def test_the_middleware_needs_one_line(self, app, summaries):
-        """Around ``app.wsgi_app``, the class is set as README shows."""
+        """With the middleware around ``app.wsgi_app``, the client's class is set in one line."""
         from dockerflow_wsgi.flask.testing import closing_client_class
 
         app.wsgi_app = DockerflowMiddleware(app.wsgi_app)
@@ -316,13 +315,13 @@ class TestConfigAfterExtension:
         ],
     )
     def test_settings_set_later_count(self, app, config):
-        """A heartbeat is the first request here."""
+        """A heartbeat, as the first request, uses settings that were set after the extension."""
         Dockerflow(app).check(lambda: checks.Error("x"), name="a")
         app.config.update(config)
         assert app.test_client().get("/__heartbeat__").status_code == 503
 
     def test_all_kinds_of_settings_count(self, app, summaries, version_directory):
-        """IDs, summaries, the version file and the version callback."""
+        """Settings of IDs, summaries and the version can be set after the extension."""
         dockerflow = Dockerflow(app)
         app.config.update(
             DOCKERFLOW_REQUEST_ID_HEADER_NAME="X-Trace",
@@ -336,7 +335,7 @@ class TestConfigAfterExtension:
         assert app.test_client().get("/__version__").json["build"] == "43"
 
     def test_a_version_callback_survives(self, app):
-        """Settings that are read again do not drop it."""
+        """A version callback is kept when the settings are read again."""
         Dockerflow(app).version_callback(lambda root: {"version": root})
         app.config["DOCKERFLOW_VERSION_PATH"] = "/somewhere"
         assert app.test_client().get("/__version__").json == {"version": "/somewhere"}
@@ -350,7 +349,7 @@ class TestConfigAfterExtension:
         assert len(summaries) == 2
 
     def test_a_wrong_value_is_one_error_and_breaks_nothing(self, app, listen):
-        """The earlier value stays, and right values count."""
+        """A wrong value is logged once, and the earlier value stays; right values are used."""
         errors = listen("dockerflow_wsgi", logging.WARNING)
         app.config["DOCKERFLOW_HEARTBEAT_TTL"] = 5
         dockerflow = Dockerflow(app)
@@ -368,18 +367,19 @@ class TestConfigAfterExtension:
         assert "'often'" in error.getMessage()
 
     def test_a_misspelt_name_is_warned_of_once(self, app, listen):
-        """Before or after the extension, in the environment or in the configuration."""
+        """A misspelt name is logged once, also if it was set after the extension."""
         warnings = listen("dockerflow_wsgi", logging.WARNING)
         app.config["DOCKERFLOW_HEARTBEAT_TLL"] = 5
         Dockerflow(app)
         app.config["DOCKERFLOW_DISABELD"] = True
         for _ in range(2):
             app.test_client().get("/")
-        assert ["TLL" in warnings[0].getMessage(), "DISABELD" in warnings[1].getMessage()]
-        assert len(warnings) == 2
+        first, second = (warning.getMessage() for warning in warnings)
+        assert "DOCKERFLOW_HEARTBEAT_TLL" in first
+        assert "DOCKERFLOW_DISABELD" in second
 
     def test_disabled_later_counts(self, app, summaries):
-        """The app's own views keep ``g.request_id`` and the environ keys."""
+        """An app that is disabled later keeps ``g.request_id`` and the environ keys."""
         Dockerflow(app)
         app.config["DOCKERFLOW_DISABLED"] = True
 
@@ -415,7 +415,7 @@ class TestBlueprint:
     NAMES = ("version", "heartbeat", "lbheartbeat")
 
     def test_the_names_exist(self, app):
-        """``url_for`` and ``view_functions`` know them."""
+        """``url_for`` and ``view_functions`` have the names of the endpoints."""
         dockerflow = Dockerflow(app)
         assert app.extensions["dockerflow"] is dockerflow
         assert "dockerflow" in app.blueprints
@@ -426,7 +426,7 @@ class TestBlueprint:
             assert app.view_functions[f"dockerflow.{name}"].__name__ == name
 
     def test_the_paths_are_answered_where_wsgi_app_was_taken(self, app, listen, version_directory):
-        """Such as by Connexion; one warning names the app."""
+        """If ``wsgi_app`` was taken, as by Connexion, endpoints answer; one warning is logged."""
         warnings = listen("dockerflow_wsgi", logging.WARNING)
         taken = Client(app.wsgi_app)
         dockerflow = Dockerflow(app, version_path=version_directory)
@@ -458,7 +458,7 @@ class TestBlueprint:
         assert len(warnings) == 0
 
     def test_disabled_the_names_exist_and_the_paths_answer_404(self, app):
-        """With the middleware and without it, in an app with a catch-all route too."""
+        """While disabled, an endpoint is a 404, with and without the middleware."""
         app.add_url_rule("/<path:path>", "page", lambda path: path)
         taken = Client(app.wsgi_app)
         Dockerflow(app, disabled=True, error_endpoint=True)
@@ -474,7 +474,7 @@ class TestErrorEndpoint:
     """``/__error__`` raises inside Flask."""
 
     def test_it_uses_the_apps_error_page_and_signals(self, app, summaries, listen):
-        """The app's own error reporting is what is tested."""
+        """The endpoint shows the app's own error page and sends Flask's signal."""
         errors, seen = listen("dockerflow_wsgi"), []
         app.register_error_handler(500, lambda _error: ("our page", 500))
         got_request_exception.connect(
@@ -511,17 +511,17 @@ class TestErrorEndpoint:
         assert event["request"]["url"].endswith("/__error__")
 
     def test_while_it_is_off_the_path_is_the_apps(self, app):
-        """A catch-all route keeps it."""
+        """While the endpoint is off, its path reaches a catch-all route."""
         app.add_url_rule("/<path:path>", "page", lambda path: path)
         Dockerflow(app)
         assert app.test_client().get("/__error__").text == "__error__"
 
 
 class TestNames:
-    """Arguments, attributes and methods."""
+    """The documented arguments, attributes and methods exist."""
 
     def test_loggers_are_attributes(self, app):
-        """``dockerflow.logger.setLevel(...)`` is what services call."""
+        """The loggers are attributes, so that ``dockerflow.logger.setLevel(...)`` works."""
         dockerflow = Dockerflow(app)
         assert dockerflow.logger.name == "dockerflow_wsgi"
         assert dockerflow.summary_logger.name == "request.summary"
@@ -536,7 +536,7 @@ class TestNames:
 
     @pytest.mark.parametrize("name", ["db", "redis", "migrate"])
     def test_a_module_as_a_service_is_a_clear_error(self, app, name):
-        """As python-dockerflow's reference prints it for Redis."""
+        """The module ``redis`` instead of a client is a `TypeError`."""
         with pytest.raises(TypeError, match=f"^{name} must be .*, not the module 'redis'"):
             Dockerflow(app, **{name: redis})
         assert "dockerflow" not in app.extensions
@@ -653,7 +653,7 @@ class TestUser:
         assert [summary.uid for summary in summaries] == [""]
 
     def test_a_login_manager_without_a_loader_is_no_error(self, app, summaries, listen):
-        """An app may set up Flask-Login and not use it yet."""
+        """An app without a user loader has no ``uid``, and no error is logged."""
         errors = listen("dockerflow_wsgi", logging.ERROR)
         app.secret_key = "x"
         LoginManager(app)
@@ -663,11 +663,11 @@ class TestUser:
 
 
 class TestServeInBackground:
-    """The endpoints of a worker, in the app's context."""
+    """A worker serves the extension's endpoints, in the app's context."""
 
     @pytest.mark.parametrize("what", ["extension", "app"])
     def test_checks_have_the_context_and_no_page_is_served(self, app, what):
-        """Settings that were set after the extension count here too."""
+        """Checks run in the app's context, with settings that were set after the extension."""
         dockerflow = Dockerflow(app)
         dockerflow.check(lambda: checks.Error(current_app.name, id="acme.E001"), name="a")
         app.config["DOCKERFLOW_HEARTBEAT_FAILED_STATUS_CODE"] = 503
@@ -683,29 +683,3 @@ class TestServeInBackground:
         with failed.value, missing.value:
             assert (failed.value.code, missing.value.code) == (503, 404)
             assert json.load(failed.value)["details"]["a"]["messages"] == {"acme.E001": "acme"}
-
-
-def test_g_request_id_is_there_in_every_before_request():
-    """Functions that were registered before the extension have it too."""
-    app, seen = Flask("acme"), []
-    app.before_request(lambda: seen.append((g.request_id, get_request_id())))
-    Dockerflow(app)
-    app.test_client().get("/", headers={"X-Request-ID": "r-1"})
-    assert seen == [("r-1", "r-1")]
-
-
-def test_an_id_that_the_app_set_before_the_request_stays(app):
-    """As python-dockerflow keeps it."""
-    app.add_url_rule("/id", "id", lambda: g.request_id)
-    Dockerflow(app)
-    with app.app_context():
-        g.request_id = "predefined"
-        assert app.test_client().get("/id").text == "predefined"
-
-
-def test_a_deliberate_503_has_its_errno(app, summaries):
-    """The status is known when the summary is made."""
-    app.add_url_rule("/busy", "busy", lambda: abort(503))
-    Dockerflow(app)
-    app.test_client().get("/busy")
-    assert (summaries[0].errno, summaries[0].code, summaries[0].levelname) == (503, 503, "INFO")

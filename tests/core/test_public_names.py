@@ -13,12 +13,12 @@ from dockerflow_wsgi import checks
 from dockerflow_wsgi.__main__ import main
 from dockerflow_wsgi.errors import require_extra
 
-OF_SQLALCHEMY_1_4 = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
+SQLALCHEMY_1_4_MODULE = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
 OPTIONAL = ["alembic", "blinker", "django", "flask", "flask_sqlalchemy", "redis", "sqlalchemy"]
 
 
-def test_the_face_has_the_contracts_names():
-    """``__all__`` is the contract's list, in order."""
+def test_the_package_has_the_documented_names():
+    """``__all__`` has the documented names, in order."""
     assert dockerflow_wsgi.__all__ == [
         "CheckRegistry",
         "ConfigurationError",
@@ -55,7 +55,7 @@ def test_the_ids_are_the_published_ones():
 
 def run_python(code):
     """Run code in a new interpreter, with warnings as errors, and return its output."""
-    strictly = ["-W", "error", "-W", f"ignore::DeprecationWarning:{OF_SQLALCHEMY_1_4}"]
+    strictly = ["-W", "error", "-W", f"ignore::DeprecationWarning:{SQLALCHEMY_1_4_MODULE}"]
     return run([sys.executable, *strictly, "-c", code], check=True).stdout.strip()
 
 
