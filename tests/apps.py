@@ -21,28 +21,28 @@ def app(_environ, start_response):
 
 
 fine = DockerflowMiddleware(app)
-hanging = DockerflowMiddleware(app, check_timeout=0.5)
+hanging = DockerflowMiddleware(app, check_timeout=1)
 
 
 @fine.check
 @hanging.check
 def process():
-    """Report the ID of the process, after a little work."""
+    """Report the ID of the process after 0.05 s."""
     time.sleep(0.05)
     return checks.Debug(str(os.getpid()))
 
 
 @hanging.check
 def hangs():
-    """Hang for longer than anybody waits."""
+    """Hang for ten minutes."""
     time.sleep(600)
 
 
 if "preheat" in os.environ.get("TEST_APPS", ""):
-    # As an app that asks for its own health while it is loaded, before any fork.
+    # Like an app that requests its heartbeat while it is loaded, before a fork.
     list(hanging({"PATH_INFO": "/__heartbeat__", "REQUEST_METHOD": "GET"}, lambda *_: None))
     sys.stderr.write("preheated\n")
 
-# As a preloaded app that is warmed up by a request before its server forks.
+# Like a preloaded app that serves a request before its server forks.
 warmed = DockerflowMiddleware(lambda _environ, start_response: start_response("200 OK", []) or [])
 warmed({"PATH_INFO": "/", "REQUEST_METHOD": "GET"}, lambda *_: None).close()

@@ -1,4 +1,4 @@
-"""Runs examples with the commands in their first comments."""
+"""Runs the commands in the first comments of the examples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def documented(example):
 
 @contextlib.contextmanager
 def served(command, *, cwd=ROOT, **environment):
-    """Run a command that serves; yield the `programs.Program`, with its ``port``.
+    """Run the command of a server; yield the `programs.Program`, with its ``port``.
 
     Args:
         command: The command, as in a comment, or its words.

@@ -18,9 +18,9 @@ from dockerflow_wsgi import request_id
 
 
 def pytest_configure():
-    """Let programs under test end by SIGINT, and keep the developer's settings out of the tests.
+    """Remove Dockerflow's settings from the environment, and let SIGINT end programs under test.
 
-    A background job starts with SIGINT ignored.
+    Shells start background jobs with SIGINT ignored, and their children inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("DOCKERFLOW_")]:
@@ -28,25 +28,25 @@ def pytest_configure():
 
 
 def pytest_collection_finish():
-    """Spare each garbage collection the imported modules and the collected tests."""
+    """Exclude the imported modules and the collected tests from garbage collections."""
     gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print one line for each reason that tests were skipped for."""
+    """Print each reason for skipped tests once, with the number of tests."""
     skipped = [report.longrepr[2] for report in terminalreporter.getreports("skipped")]
     for reason, count in sorted(Counter(skipped).items()):
         terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 def pytest_runtest_setup():
-    """Forget the request of a test client's response that nobody closed."""
+    """Clear the request ID that an unclosed response of a test client leaves."""
     request_id.set_context(None)
 
 
 @pytest.fixture
 def nothing_is_left_to_the_next_test():
-    """Wait for the checks and steps that a fault has delayed, and collect the garbage."""
+    """Wait for delayed checks and steps after the test, and collect the garbage."""
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("dockerflow ") or thread.name == "doctor":
@@ -57,20 +57,20 @@ def nothing_is_left_to_the_next_test():
 
 @pytest.fixture(scope="session")
 def redis_url():
-    """Run a real Redis."""
+    """Run a Redis server, and return its URL."""
     with redis_server() as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def postgres_url():
-    """Run a real PostgreSQL."""
+    """Run a PostgreSQL server, and return its URL."""
     with postgres_server() as server:
         yield server.url
 
 
 class Records(logging.Handler):
-    """Keeps the records of a logger."""
+    """A handler that keeps the records of a logger."""
 
     def __init__(self):
         super().__init__()

@@ -85,7 +85,7 @@ def heartbeats(count=1):
 
 
 def number_of_keys():
-    """Return how many keys the default cache has, which is a `LocMemCache`."""
+    """Return the number of keys in the default cache, a `LocMemCache`."""
     return len(caches["default"]._cache)
 
 
@@ -95,14 +95,14 @@ def register_check():
 
 
 class ForgetfulCache(LocMemCache):
-    """A cache that stores nothing, as memcached behind a client that ignores errors."""
+    """A cache that stores nothing, like memcached with a client that ignores errors."""
 
     def get(self, *_arguments, **_keywords):
         return None
 
 
 class LateCache(LocMemCache):
-    """A cache whose replica gets a value a moment later."""
+    """A cache with a replica that is late: the first read finds nothing."""
 
     gets = 0
 
@@ -112,7 +112,7 @@ class LateCache(LocMemCache):
 
 
 class BrokenCache(LocMemCache):
-    """A cache whose server is down."""
+    """A cache with a server that is down."""
 
     def set(self, *_arguments, **_keywords):
         raise ConnectionError("no connection to redis://:secret@cache:6379")

@@ -1,4 +1,4 @@
-"""What stands in front of an app: real proxies and probers, and the instances behind them."""
+"""Proxies, and the instances of an app behind them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from waiting import TIMEOUT_S
 
 @contextlib.contextmanager
 def reserved_port():
-    """Keep a port from everybody but servers with ``SO_REUSEPORT``, which may come and go."""
-    with socket.socket() as placeholder:  # does not listen: without a server, it refuses
+    """Reserve a port for servers that use ``SO_REUSEPORT``, and yield it."""
+    with socket.socket() as placeholder:  # it does not listen
         placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         placeholder.bind(("127.0.0.1", 0))
         yield placeholder.getsockname()[1]
@@ -26,7 +26,7 @@ class Instance:
     """A running instance of an app.
 
     Attributes:
-        address: Where it listens.
+        address: Its host and port.
         server: Its gunicorn, a `programs.Program`.
     """
 
@@ -36,7 +36,7 @@ class Instance:
         self._log_file = log_file
 
     def summaries(self):
-        """Return the request summaries it has logged so far."""
+        """Return the request summaries that it has logged so far."""
         lines = self._log_file.read_text().splitlines(keepends=True)
         records = [json.loads(line) for line in lines if line.endswith("\n")]
         return [record for record in records if record["Type"] == "request.summary"]
@@ -55,7 +55,7 @@ def instance(name, directory, *options, port=0, log_level="INFO", **environment)
 
 
 def redis_at(path):
-    """Run a Redis on a Unix socket, which its successor can take over."""
+    """Run a Redis on a Unix socket, where another one can replace it later."""
     return redis_server("--unixsocket", str(path))
 
 
@@ -83,7 +83,7 @@ class Proxy:
         self._path = path
 
     def ask(self, target="/", headers=None, method="GET"):
-        """Ask, and return status, headers and body."""
+        """Send a request, and return the `probing.Answer`."""
         return ask(UnixConnection(self._path), target, method, headers)
 
     def listens(self):

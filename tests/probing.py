@@ -1,4 +1,4 @@
-"""A prober, and facts about processes."""
+"""Requests to servers on this machine, and their listening ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from waiting import TIMEOUT_S
 
 
 class Answer(NamedTuple):
-    """What a server answered."""
+    """The response of a server."""
 
     status: int
     headers: Message
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 def ask(connection, target, method="GET", headers=None):
-    """Ask on an ``HTTPConnection``, and close it."""
+    """Send a request over an ``HTTPConnection``, and close it."""
     with contextlib.closing(connection):
         connection.request(method, target, headers=headers or {})
         response = connection.getresponse()
@@ -34,18 +34,18 @@ def ask(connection, target, method="GET", headers=None):
 
 
 def get(port, path, **headers):
-    """Ask a server on this machine."""
+    """Send a GET request to a server on this machine."""
     return ask(HTTPConnection("127.0.0.1", port, TIMEOUT_S), path, headers=headers)
 
 
 def heartbeat(port):
-    """Ask for the heartbeat, and return status and JSON."""
+    """Request the heartbeat, and return status and JSON."""
     answer = get(port, "/__heartbeat__")
     return answer.status, answer.json()
 
 
 def lbheartbeat_status(port):
-    """Ask for ``/__lbheartbeat__``; None if nothing listens."""
+    """Return the status of ``/__lbheartbeat__``; ``None`` if the connection is refused."""
     try:
         return get(port, "/__lbheartbeat__").status
     except ConnectionRefusedError:
@@ -53,12 +53,12 @@ def lbheartbeat_status(port):
 
 
 def probe(port, path, method="GET"):
-    """Ask as the plainest prober does, HAProxy's ``option httpchk``: HTTP/1.0, no header."""
+    """Send HTTP/1.0 without headers, like HAProxy's ``option httpchk``; return all bytes."""
     return talk(port, f"{method} {path} HTTP/1.0\r\n\r\n".encode())
 
 
 def talk(port, sent):
-    """Send bytes, and return what comes until the server hangs up."""
+    """Send bytes, and return all bytes until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -67,7 +67,7 @@ def talk(port, sent):
             while chunk := connection.recv(65_536):
                 received += chunk
         except ConnectionResetError:
-            pass  # it did not read all that was sent
+            pass  # the server has not read all bytes
         return received
 
 

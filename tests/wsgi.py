@@ -1,4 +1,4 @@
-"""Calls a WSGI app as a server would, with `wsgiref.validate` around it."""
+"""Calls a WSGI app like a server, with `wsgiref.validate` around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wsgiref.validate import validator
 
 
 class Response(NamedTuple):
-    """What a server got from an app."""
+    """The response of an app."""
 
     status: str
     headers: dict[str, str]
@@ -17,30 +17,30 @@ class Response(NamedTuple):
 
 
 class Server:
-    """The server's side of one request: takes what ``start_response`` is given."""
+    """The server's side of one request: keeps the arguments of ``start_response``."""
 
     def __init__(self):
         self.starts = []
         self.written = []
 
     def start_response(self, status, headers, exc_info=None):
-        """Note the call; refuse, as PEP 3333 asks, a second one without ``exc_info``."""
+        """Keep the arguments; refuse a second call without ``exc_info``, as in PEP 3333."""
         assert not self.starts or exc_info, "start_response() called twice without exc_info"
         self.starts.append((status, headers, exc_info))
         return self.write
 
     def write(self, data):
-        """Take a chunk that the app writes imperatively."""
+        """Keep a chunk that the app writes."""
         self.written.append(data)
 
     @property
     def status(self):
-        """The last status."""
+        """The status of the last call."""
         return self.starts[-1][0]
 
     @property
     def headers(self):
-        """The last headers."""
+        """The headers of the last call."""
         return dict(self.starts[-1][1])
 
 
@@ -54,7 +54,7 @@ def make_environ(path="/", method="GET", **keys):
 
 
 def call(app, environ):
-    """Call an app, read its body and close it, all of it validated; return server and body."""
+    """Call an app, read and close its body, and return the `Server` and the body."""
     server = Server()
     chunks = validator(app)(environ, server.start_response)
     try:
@@ -65,12 +65,12 @@ def call(app, environ):
 
 
 def request(app, path="/", method="GET", **keys):
-    """Ask an app as a server does."""
+    """Call an app, and return its response."""
     server, body = call(app, make_environ(path, method, **keys))
     return Response(server.status, server.headers, body)
 
 
 def hello(_environ, start_response):
-    """Be the plainest app."""
+    """Respond with a constant body; an app for tests."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
     return [b"hello"]

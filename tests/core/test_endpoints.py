@@ -108,7 +108,7 @@ class TestEveryEndpoint:
         assert request(app, "/__lbheartbeat__", QUERY_STRING="cache=1").status == "200 OK"
 
     def test_the_path_below_a_mount_is_answered(self, app):
-        """An endpoint below a mount point is served, whatever ``SCRIPT_NAME`` is."""
+        """An endpoint below a mount point, which ``SCRIPT_NAME`` names, is served."""
         response = request(app, "/__lbheartbeat__", SCRIPT_NAME="/mounted/here")
         assert response.status == "200 OK"
 

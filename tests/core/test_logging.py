@@ -370,7 +370,7 @@ class TestGoogleCloud:
     """``severity=True`` adds the fields that Google Cloud's logging reads."""
 
     def test_it_adds_severity_and_message(self):
-        """A plain record has ``severity`` and ``message`` besides mozlog's keys."""
+        """A plain record has ``severity`` and ``message`` in addition to mozlog's keys."""
         line = formatted(record("hello %s", "Ada", level=logging.WARNING), severity=True)
         assert line.keys() == ENVELOPE | {"Fields", "severity", "message"}
         assert (line["severity"], line["message"]) == ("WARNING", "hello Ada")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
-from programs import run
+from programs import run_python
 
 import dockerflow_wsgi
 from dockerflow_wsgi import checks
 from dockerflow_wsgi.__main__ import main
 from dockerflow_wsgi.errors import require_extra
 
-SQLALCHEMY_1_4_MODULE = "sqlalchemy.sql.sqltypes"  # warns on Python 3.12 and newer
+# SQLAlchemy 1.4 warns on Python 3.12 and newer.
+STRICT = ["-W", "error", "-W", "ignore::DeprecationWarning:sqlalchemy.sql.sqltypes"]
 OPTIONAL = ["alembic", "blinker", "django", "flask", "flask_sqlalchemy", "redis", "sqlalchemy"]
 
 
@@ -53,12 +53,6 @@ def test_the_ids_are_the_published_ones():
     }
 
 
-def run_python(code):
-    """Run code in a new interpreter, with warnings as errors, and return its output."""
-    strictly = ["-W", "error", "-W", f"ignore::DeprecationWarning:{SQLALCHEMY_1_4_MODULE}"]
-    return run([sys.executable, *strictly, "-c", code], check=True).stdout.strip()
-
-
 def test_the_core_imports_no_optional_package():
     """The core, the logging module and a wrapped app work without optional packages."""
     code = """
@@ -66,7 +60,7 @@ import sys, dockerflow_wsgi, dockerflow_wsgi.logging, dockerflow_wsgi.version
 dockerflow_wsgi.DockerflowMiddleware(lambda environ, start_response: [])
 print(sorted(sys.modules.keys() & set(%r)))
 """
-    assert run_python(code % OPTIONAL) == "[]"
+    assert run_python(code % OPTIONAL, *STRICT) == ["[]"]
 
 
 def test_a_missing_package_is_an_error_with_the_extra_to_install():
@@ -88,7 +82,9 @@ for call, missing in (
         print(error)
     del sys.modules[missing]
 """
-    extras = re.findall(r"pip install 'dockerflow-wsgi\[(.+)\]'", run_python(code))
+    extras = re.findall(
+        r"pip install 'dockerflow-wsgi\[(.+)\]'", "\n".join(run_python(code, *STRICT))
+    )
     assert extras == ["sqlalchemy", "alembic", "flask", "flask", "django"]
 
 

@@ -1,4 +1,4 @@
-"""The app that the adapters serve: each body logs its ``close()``."""
+"""The app that the adapters serve; each body logs its ``close()``."""
 
 from __future__ import annotations
 
@@ -113,6 +113,6 @@ def application(environ, start_response):
 
 
 def set_up_logging():
-    """Log to standard output, in a program of its own."""
+    """Log to standard output, in a separate program."""
     logging.basicConfig(handlers=[MozlogHandler()], level=logging.INFO)
     return application

@@ -1,4 +1,4 @@
-"""gunicorn's access log, which is written between the end of a body and its ``close()``."""
+"""The request ID in gunicorn's access log, which is written before ``close()``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def server(request, tmp_path_factory):
 
 @pytest.mark.parametrize("path", ["/list", "/generator", "/flask", "/broken"])
 def test_the_access_log_has_the_request_id(server, path):
-    """The line of a request has its ID, although its body and its summary are complete."""
+    """The line of a request in the access log has its ID, although its summary is logged."""
     request_id = f"access-{path[1:]}"
     with contextlib.suppress(HTTPException):  # a body that raises is cut off
         server.get(path, **{"X-Request-ID": request_id})

@@ -1,4 +1,4 @@
-"""The end of a response below adapters, some of which never call ``close()``."""
+"""Responses end, and are logged, below adapters that never call ``close()``."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_response_ends(fetch, listen, summaries, path):
 
 
 def test_a_body_that_open_telemetry_does_not_close(summaries):
-    """A body that is never read ends when OpenTelemetry drops it, although nothing closes it."""
+    """A body that OpenTelemetry neither reads nor closes ends when it is dropped."""
     app = OpenTelemetryMiddleware(adapter_app.application, tracer_provider=TracerProvider())
     body = app(make_environ("/generator", HTTP_X_REQUEST_ID="rid-1"), lambda *_: None)
     body.close()

@@ -1,4 +1,4 @@
-"""A Flask-Redis object, given to the Flask extension."""
+"""A Flask-Redis object can be passed to the Flask extension."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def heartbeat(app):
 
 
 def test_a_flask_redis_that_retries_is_checked(app, redis_url):
-    """The check passes for a client that was made with retries of its own."""
+    """The check passes for a client with a custom retry policy."""
     app.config["REDIS_URL"] = redis_url
     store = FlaskRedis(app, retry=Retry(NoBackoff(), 2))
     Dockerflow(app, redis=store)

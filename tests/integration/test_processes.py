@@ -1,36 +1,30 @@
-"""Forks, signals and the end of a process: checks are never in the way."""
+"""Checks in processes that fork, are stopped by a signal, or end."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 import urllib.request
 
 import pytest
 from probing import heartbeat
-from programs import ROOT, run
+from programs import ROOT, run_python
 from servers import gunicorn_server, uwsgi_server
 from waiting import TIMEOUT_S
 
-
-def run_python(code):
-    """Run code in an interpreter of its own, and return the lines that it prints."""
-    done = run([sys.executable, "-c", code], cwd=ROOT / "tests")
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
+# From Python 3.12 on, a fork in a process with threads is a DeprecationWarning.
+FORKS = ("-W", "ignore:This process:DeprecationWarning")
 SETUP = """
-import json, os, threading, time
+import json, logging, os, threading, time
 from dockerflow_wsgi import CheckRegistry, checks
 from dockerflow_wsgi.checks.runner import CheckRunner
+logging.disable()
 registry = CheckRegistry()
 release = threading.Event()
 registry.check(lambda: release.wait(600), name="hangs")
 registry.check(lambda: [], name="fine")
 runner = CheckRunner(
-    registry, timeout_s=0.3, ttl_s=0, failed_level=30, silenced=(), on_report=None
+    registry, timeout_s=1, ttl_s=0, failed_level=30, silenced=(), on_report=None
 )
 def report():
     print(json.dumps(runner.report().to_dict()), flush=True)
@@ -38,13 +32,13 @@ def report():
 
 
 def test_a_hanging_check_does_not_keep_python_from_exiting():
-    """Its thread is a daemon: the process ends at once."""
+    """The thread of a check is a daemon, so the process ends without waiting for it."""
     (line,) = run_python(SETUP + "report()")
     assert json.loads(line)["checks"] == {"hangs": "error", "fine": "ok"}
 
 
-def test_a_fork_starts_its_checks_anew():
-    """A check that hangs in the parent has no thread in the child: there it is started."""
+def test_a_forked_child_starts_its_own_checks():
+    """A check that hangs in the parent has no thread in the child, and is started there."""
     code = """
 report()
 child = os.fork()
@@ -54,16 +48,19 @@ if not child:
 os.waitpid(child, 0)
 report()
 """
-    parent, child, parent_again = map(json.loads, run_python(SETUP + code))
-    told = [line["details"]["hangs"]["messages"] for line in (parent, child, parent_again)]
-    assert "timed out: it is still running after" in told[0]["dockerflow.checks.E002"]
-    assert "timed out: it is still running after" in told[1]["dockerflow.checks.E002"]
-    assert "still running" in told[2]["dockerflow.checks.E002"]
+    parent, child, parent_again = map(json.loads, run_python(SETUP + code, *FORKS))
+    first, in_child, second = (
+        line["details"]["hangs"]["messages"]["dockerflow.checks.E002"]
+        for line in (parent, child, parent_again)
+    )
+    assert "timed out: it is still running after" in first
+    assert "timed out: it is still running after" in in_child
+    assert "still running" in second
     assert {line["checks"]["fine"] for line in (parent, child, parent_again)} == {"ok"}
 
 
-def test_an_async_check_that_waits_for_a_name_does_not_keep_python_from_exiting():
-    """Event loops look names up on threads, which Python joins at its end."""
+def test_a_hanging_name_lookup_does_not_keep_python_from_exiting():
+    """An async check may look up a name, for which event loops use threads that Python joins."""
     code = """
 import socket
 socket.getaddrinfo = lambda *_, **__: time.sleep(600)
@@ -78,7 +75,7 @@ report()
 
 
 def test_with_gevent_async_checks_run_side_by_side():
-    """Though asyncio allows one running loop in a thread, which all greenlets share."""
+    """Greenlets share a thread, in which asyncio allows only one running loop."""
     code = """
 from gevent import monkey; monkey.patch_all()
 import asyncio
@@ -86,7 +83,10 @@ import asyncio
     checks = """
 async def one(): await asyncio.sleep(0.1)
 async def two(): await asyncio.sleep(0.1)
-registry.check(one); registry.check(two)
+registry.remove("hangs"); registry.check(one); registry.check(two)
+runner = CheckRunner(
+    registry, timeout_s=60, ttl_s=0, failed_level=30, silenced=(), on_report=None
+)
 report()
 """
     (line,) = run_python(code + SETUP + checks)
@@ -94,31 +94,31 @@ report()
     assert (shown["one"], shown["two"]) == ("ok", "ok")
 
 
-def test_a_fork_does_not_inherit_a_result():
-    """With a time to live: the child asks for itself."""
+def test_a_forked_child_does_not_inherit_a_result():
+    """A stored result of the parent is not served by the child, which runs the checks."""
     code = """
 registry.remove("hangs")
 registry.check(lambda: checks.Debug(str(os.getpid())), name="process")
 runner = CheckRunner(
     registry, timeout_s=5, ttl_s=600, failed_level=30, silenced=(), on_report=None
 )
-def told():
+def show():
     print(runner.report().details["process"]["messages"]["process"], os.getpid(), flush=True)
-told()
+show()
 child = os.fork()
 if not child:
-    told()
+    show()
     os._exit(0)
 os.waitpid(child, 0)
 """
-    for line in run_python(SETUP + code):
-        told, process = line.split()
-        assert told == process
+    for line in run_python(SETUP + code, *FORKS):
+        reported, process = line.split()
+        assert reported == process
 
 
 @pytest.mark.parametrize("preheat", ["", "preheat"])
 def test_preloaded_workers_run_their_own_checks(preheat):
-    """gunicorn --preload: each worker, forked from the loaded app, runs them by itself."""
+    """With ``gunicorn --preload``, each forked worker runs the checks, not the parent."""
     options = ("--preload", "--workers", "3", "--chdir", "tests")
     with gunicorn_server("apps:hanging", *options, TEST_APPS=preheat) as server:
         processes = set()
@@ -132,7 +132,7 @@ def test_preloaded_workers_run_their_own_checks(preheat):
 
 @pytest.mark.parametrize("worker", ["sync", "gthread"])
 def test_a_worker_with_a_hanging_check_stops_on_sigterm(worker):
-    """Within the graceful time, and without being killed."""
+    """A worker with a hanging check ends within the graceful timeout, with exit code 0."""
     options = ("--worker-class", worker, "--graceful-timeout", str(TIMEOUT_S), "--chdir", "tests")
     with gunicorn_server("apps:hanging", *options) as server:
         assert heartbeat(server.port)[1]["checks"]["hangs"] == "error"
@@ -141,8 +141,8 @@ def test_a_worker_with_a_hanging_check_stops_on_sigterm(worker):
         assert time.monotonic() - started_s < TIMEOUT_S / 2
 
 
-def test_with_gevent_other_greenlets_go_on_while_a_check_hangs():
-    """Monkey patching makes greenlets of the check's thread and of the wait for it."""
+def test_with_gevent_other_greenlets_run_while_a_check_hangs():
+    """With monkey patching, a check's thread is a greenlet, and so is the wait for it."""
     code = """
 from gevent import monkey; monkey.patch_all()
 import gevent
@@ -163,15 +163,15 @@ print(len(ticks))
 
 
 def test_a_gevent_worker_serves_while_a_check_hangs():
-    """Over real sockets: pages are answered while a heartbeat waits."""
+    """A gevent worker answers several heartbeats while a check hangs."""
     options = ("--worker-class", "gevent", "--chdir", "tests")
     with gunicorn_server("apps:hanging", *options) as server:
         for _ in range(3):
             assert heartbeat(server.port)[1]["checks"] == {"process": "debug", "hangs": "error"}
 
 
-def test_workers_of_uwsgi_never_give_out_the_same_id():
-    """They are forked in C from an app that was warmed up, and Python's fork hooks do not run."""
+def test_workers_of_uwsgi_never_generate_the_same_id():
+    """uWSGI forks its workers in C, after a request, without running Python's fork hooks."""
     made = []
     with uwsgi_server("apps:warmed", "--processes", "4", cwd=ROOT / "tests") as port:
         for _ in range(100):
@@ -182,7 +182,7 @@ def test_workers_of_uwsgi_never_give_out_the_same_id():
 
 @pytest.mark.parametrize("options", [(), ("--enable-threads",), ("--threads", "2")])
 def test_uwsgi_is_answered_at_the_deadline(options):
-    """With and without ``enable-threads``: since Python 3.7 a check's thread runs in both."""
+    """A check's thread runs, and the deadline works, with and without ``enable-threads``."""
     with uwsgi_server("apps:hanging", *options, cwd=ROOT / "tests") as port:
         for _ in range(2):
             started_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""The time that redaction takes."""
+"""Redaction takes linear time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from dockerflow_wsgi.redaction import redact
 
-# Whatever starts a pattern, or makes a part of one repeat.
+# Each text starts a pattern, or makes a part of one repeat.
 FRAGMENTS = [
     "\nLINE 1: ",
     "Key (",
@@ -93,9 +93,9 @@ FRAGMENTS = [
 
 
 def test_time_is_linear():
-    """Doubling a text about doubles the time, whatever is repeated in it.
+    """The time is proportional to the length of the text, for every repeated part.
 
-    Eight times the text may take 24 times as long: quadratic time would be 64 times.
+    Eight times the text may take 24 times as long; with quadratic time it would be 64 times.
     """
     generator = random.Random(15)
     pairs = ["".join(generator.sample(FRAGMENTS, 2)) for _ in range(30)]

@@ -1,4 +1,4 @@
-"""Sentry and the summaries of requests that raise, in a separate interpreter."""
+"""Sentry's events for a request that raises, in a separate interpreter."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ ignore_logger("request.summary")
     ids=["default", "ignored"],
 )
 def test_an_exception_is_one_event_if_the_summary_is_ignored(setting, events):
-    """Sentry makes an event of the exception, and one of its summary unless that is ignored."""
+    """Sentry gets an event of the exception, and one of the summary unless it is ignored."""
     done = run([sys.executable, "-c", APP.format(setting=setting)], check=True)
     assert sorted(done.stdout.splitlines()) == sorted(events)

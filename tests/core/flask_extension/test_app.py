@@ -296,7 +296,7 @@ class TestSignals:
 
     def test_a_receiver_that_raises_is_logged_and_the_others_are_called(self, app, listen):
         """An exception in a receiver does not fail the heartbeat."""
-        faults = listen("dockerflow_wsgi")
+        errors = listen("dockerflow_wsgi")
         Dockerflow(app)
         called = []
 
@@ -310,7 +310,7 @@ class TestSignals:
 
         assert heartbeat(app).status_code == 200
         assert called == [1]
-        assert "statsd is gone" in faults[0].exc_text
+        assert "statsd is gone" in errors[0].exc_text
 
     def test_heartbeat_failure_is_an_internal_server_error(self):
         """`HeartbeatFailure` is a Werkzeug ``InternalServerError``."""
@@ -361,11 +361,11 @@ class TestBuiltInChecks:
 
     def test_a_teardown_that_raises_does_not_change_a_checks_result(self, app, listen):
         """An exception in a teardown function is logged, and the check passes."""
-        faults = listen("dockerflow_wsgi")
+        errors = listen("dockerflow_wsgi")
         app.teardown_appcontext(lambda _error: g.never_set.close())
         Dockerflow(app).check(list, name="fine")
         assert heartbeat(app).json["checks"] == {"fine": "ok"}
-        assert "never_set" in faults[0].exc_text
+        assert "never_set" in errors[0].exc_text
 
     @pytest.mark.filterwarnings("ignore:.*path_separator:DeprecationWarning")
     def test_flask_migrates_database_is_the_default(self, app, tmp_path):
@@ -453,7 +453,7 @@ class TestUser:
 
     def test_a_user_that_raises_leaves_the_uid_empty(self, login_app, summaries, listen):
         """A user whose database session is closed does not break the summary."""
-        faults = listen("dockerflow_wsgi")
+        errors = listen("dockerflow_wsgi")
 
         class Detached(User):
             def get_id(self):
@@ -464,7 +464,7 @@ class TestUser:
         Dockerflow(login_app)
         assert login_app.test_client().get("/asks").text == "True"
         assert summaries[0].uid == ""
-        assert "detached" in faults[0].exc_text
+        assert "detached" in errors[0].exc_text
 
     def test_the_uid_is_the_request_loaders_user(self, login_app, summaries):
         """A user from the request loader counts, also with a session of a deleted user."""
@@ -545,8 +545,8 @@ class TestSummaryExtra:
         extension = Dockerflow(app)
         client = app.test_client()
         client.get("/")
-        said = "ada" if name == "user_id" else {"uid": "ada"}
-        monkeypatch.setattr(owner or extension, name, lambda *_self: said)
+        returned = "ada" if name == "user_id" else {"uid": "ada"}
+        monkeypatch.setattr(owner or extension, name, lambda *_self: returned)
         client.get("/")
         assert [record.uid for record in summaries] == ["", "ada"]
 
@@ -564,11 +564,11 @@ class TestSummaryExtra:
 
     def test_any_class_can_be_the_type_of_g(self, app, summaries, listen):
         """``Flask.app_ctx_globals_class`` may be a class without methods."""
-        faults = listen("dockerflow_wsgi")
+        errors = listen("dockerflow_wsgi")
         app.app_ctx_globals_class = type("Own", (), {})
         Dockerflow(app)
         assert app.test_client().get("/").status_code == 200
-        assert (summaries[0].levelname, summaries[0].uid, len(faults)) == ("INFO", "", 0)
+        assert (summaries[0].levelname, summaries[0].uid, len(errors)) == ("INFO", "", 0)
 
     def test_summary_extra_and_user_id_can_be_overridden(self, app, summaries):
         """A subclass can use the request, and overrides the app's items."""

@@ -1,4 +1,4 @@
-"""The command ``serve``: the endpoints in the foreground."""
+"""The command ``serve`` serves the endpoints in the foreground."""
 
 from __future__ import annotations
 
@@ -52,27 +52,27 @@ SERVE = [sys.executable, "-m", "dockerflow_wsgi", "serve"]
 
 @contextmanager
 def served(directory, *arguments, **environment):
-    """Run the command until it logs that it is ready, and yield its program and port."""
+    """Run the command; yield the program and its port when it is ready."""
     with running([*SERVE, *arguments], cwd=directory, **environment) as command:
         yield command, command.wait_until_served()
 
 
 def fail(directory, *arguments, **environment):
-    """Run the command, and return its exit code and what it writes to stderr."""
+    """Run the command, and return its exit code and stderr."""
     done = run([*SERVE, *arguments], cwd=directory, **environment)
     return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("target", ["acme:registry", "acme:make()"])
 def test_a_registry_is_served(directory, target):
-    """A registry is served, or the one that a factory returns."""
+    """The target may be a registry or a factory of one."""
     with served(directory, target, "--port", "0", "--host", "127.0.0.1") as (_command, port):
         assert heartbeat(port) == (200, {"status": "ok", "checks": {"fine": "ok"}, "details": {}})
 
 
 @pytest.mark.parametrize("target", ["acme:app", "acme:outer"])
-def test_of_an_app_the_endpoints_are_served_and_no_page(directory, target):
-    """The app may have further middlewares around. $PORT is the port; the log is mozlog."""
+def test_an_apps_endpoints_are_served_and_no_page(directory, target):
+    """The app may be wrapped in other middlewares; the port is ``$PORT``; the log is mozlog."""
     with served(directory, target, PORT="0") as (command, port):
         assert lbheartbeat_status(port) == 200
         assert probe(port, "/").startswith(b"HTTP/1.0 404 Not Found")
@@ -83,7 +83,7 @@ def test_of_an_app_the_endpoints_are_served_and_no_page(directory, target):
 
 @pytest.mark.parametrize("target", ["acme:registry", "acme:app"])
 def test_when_disabled_it_is_exit_code_1(directory, target):
-    """There is nothing to serve, and stderr has the remedy."""
+    """While Dockerflow is disabled, there is nothing to serve, and stderr has the remedy."""
     code, stderr = fail(directory, target, "--port", "0", DOCKERFLOW_DISABLED="1")
     assert code == 1
     assert stderr == (
@@ -94,7 +94,7 @@ def test_when_disabled_it_is_exit_code_1(directory, target):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_cleanly(directory, number):
-    """The exit code is 0, nothing is written, and the port is free."""
+    """After a signal, the exit code is 0, nothing is logged, and the port is free."""
     with served(directory, "acme:registry", "--port", "0") as (command, port):
         logged = command.output
         assert command.stop(number) == 0
@@ -103,19 +103,19 @@ def test_a_signal_stops_it_cleanly(directory, number):
 
 
 def test_a_taken_port_is_exit_code_1_with_reason_and_remedy(directory):
-    """Stderr has one line with both."""
+    """Stderr has one line with the reason and the remedy."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        code, told = fail(directory, "acme:registry", "--port", str(port), "--host", "127.0.0.1")
+        code, stderr = fail(directory, "acme:registry", "--port", str(port), "--host", "127.0.0.1")
     assert code == 1
-    assert told.startswith(f"dockerflow-wsgi serve: port {port} is taken;  ss -ltnp")
-    assert told.count("\n") == 1
+    assert stderr.startswith(f"dockerflow-wsgi serve: port {port} is taken;  ss -ltnp")
+    assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "told"),
+    ("arguments", "environment", "reason"),
     [
         (["acme:registri"], {}, "did you mean 'registry'?"),
         (["nowhere:app"], {}, "there is no module 'nowhere'"),
@@ -132,16 +132,16 @@ def test_a_taken_port_is_exit_code_1_with_reason_and_remedy(directory):
         ([], {}, "the following arguments are required: MODULE:NAME"),
     ],
 )  # fmt: skip
-def test_misuse_is_exit_code_2_with_the_reason(directory, arguments, environment, told):
-    """The reason is on stderr, without a traceback."""
+def test_misuse_is_exit_code_2_with_the_reason(directory, arguments, environment, reason):
+    """Stderr has the reason, without a traceback."""
     code, stderr = fail(directory, *arguments, **environment)
     assert code == 2
-    assert told in stderr
+    assert reason in stderr
     assert "Traceback" not in stderr
 
 
 def test_a_directory_that_is_gone_is_exit_code_2_with_a_remedy(directory):
-    """A deployment may have replaced the directory."""
+    """A current directory that a deployment has replaced is an error with a remedy."""
     gone = directory / "gone"
     gone.mkdir()
     code = "import os; os.rmdir(os.getcwd()); from dockerflow_wsgi.__main__ import main; main()"
@@ -160,8 +160,8 @@ def test_a_directory_that_is_gone_is_exit_code_2_with_a_remedy(directory):
         (["acme:registry"], {"DOCKERFLOW_CHECK_TIMEOUT": "redis://:s3cr3t@db"}),
     ],
 )
-def test_a_password_at_a_wrong_place_is_not_shown(directory, arguments, environment):
-    """The error has the value, with the password replaced."""
+def test_a_password_in_a_wrong_argument_is_not_shown(directory, arguments, environment):
+    """The error shows the wrong value, with the password replaced."""
     code, stderr = fail(directory, *arguments, **environment)
     assert code in {1, 2}
     assert "***@db" in stderr
