@@ -1,8 +1,8 @@
-"""Checks for Django, to be registered with `dockerflow_wsgi.DockerflowMiddleware.check`.
+"""Checks for Django; register them with `dockerflow_wsgi.DockerflowMiddleware.check`.
 
-A check runs in a thread of its own, where Django opens connections of its own. Pass
-`connections_closed` as ``check_context`` to close them at the end of each check. An ``async``
-check runs in another thread, whose connections stay open: use the ORM in plain checks only.
+Each check runs in a separate thread, in which Django opens separate connections. Pass
+`connections_closed` as ``check_context`` to close them at the end of each check. ``async`` checks
+share another thread, where connections stay open: use the ORM in plain checks only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ with require_extra("django"):
 
 # By vendor. SQLite does not read its file for SELECT 1 alone.
 _QUERIES = {"oracle": "SELECT 1 FROM DUAL", "sqlite": "SELECT 1 FROM sqlite_master"}
-_READ_PAUSES_S = (0, 0.05, 0.2)  # Django may read a value from a replica that is late
+_READ_PAUSES_S = (0, 0.05, 0.2)  # Django may read from a replica that is late
 
 
 @contextmanager
@@ -45,7 +45,11 @@ def connections_closed() -> Iterator[None]:
 
 
 def check_databases() -> list[checks.CheckMessage]:
-    """Send a query to each database in ``DATABASES``; report each that fails as E008."""
+    """Send a query to each database in ``DATABASES``.
+
+    Returns:
+        An error E008 for each database that fails.
+    """
     return [message for alias in connections for message in _query(alias)]
 
 
@@ -56,8 +60,8 @@ def check_migrations(*, database: str = DEFAULT_DB_ALIAS) -> list[checks.CheckMe
         database: The alias of the database.
 
     Returns:
-        A warning W001 that names the unapplied migrations, or an info I001 if the database cannot
-        be queried.
+        A warning W001 with the names of unapplied migrations, or an info I001 if the database
+        cannot be queried.
     """
     try:
         executor = MigrationExecutor(_connection(database))
@@ -122,16 +126,16 @@ def _use(alias: str) -> list[checks.CheckMessage]:
         cache = _own_cache(alias, repr(settings.CACHES[alias]), os.getpid())
         if isinstance(cache, DummyCache) or _can_store(cache):
             return []
-    except Exception as error:  # noqa: BLE001 - each backend has exceptions of its own
+    except Exception as error:  # noqa: BLE001 - the exceptions depend on the backend
         return [checks.Error(f"Cache {alias!r}: {type(error).__name__}: {format_error(error)}")]
     return [checks.Error(f"Cache {alias!r} does not return the value that was set")]
 
 
 @lru_cache
 def _own_cache(alias: str, _setting: str, _process_id: int) -> Any:
-    """Make the checks' client in this process.
+    """Make a client for the checks, once per process.
 
-    ``caches[alias]`` is a new one in each thread, whose connections to Redis Django never closes.
+    ``caches[alias]`` makes a client per thread, and Django never closes its connections to Redis.
     """
     return caches.create_connection(alias)
 

@@ -1,10 +1,10 @@
-"""`serve_in_background`: the endpoints of processes without HTTP.
+"""`serve_in_background` serves the endpoints of processes without HTTP.
 
-For RQ and Celery workers, schedulers and the like; not for processes that a WSGI server runs.
+Use it in RQ and Celery workers, schedulers and similar processes, not below a WSGI server.
 
-The server is for probers. One thread receives the requests of all clients, and each complete one
-gets a thread, in which ``wsgiref`` parses it: Werkzeug's server would start a thread for each
-silent client, without a limit, and in cheroot 10 of them would hold up all others for 10 s.
+One thread receives the requests of all clients. Each complete request gets a thread, in which
+``wsgiref`` parses it. Other servers do not suit probers: Werkzeug's starts a thread for each silent
+client, without a limit, and in cheroot 10 silent clients block all others for 10 s.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from .middleware import MiddlewareKeywords
 
 DEFAULT_HOST = "0.0.0.0"  # noqa: S104 - probers are on other machines
-MAX_THREADS, MAX_SLOW_THREADS = 32, 24  # the slow ones are for all paths but /__lbheartbeat__
-MAX_WAITING = 128  # clients that have not sent their request; a further one replaces the oldest
+MAX_THREADS, MAX_SLOW_THREADS = 32, 24  # the slow ones serve all paths except /__lbheartbeat__
+MAX_WAITING = 128  # clients without a complete request; one more replaces the oldest
 
 _MAX_REQUEST = 65_536  # bytes
-_IO_TIMEOUT_S = 5.0  # to receive a request, to send a response, and for responses after stop()
+_IO_TIMEOUT_S = 5.0  # to receive a request, to send a response, and to complete responses in stop()
 _TIMED_OUT = b"HTTP/1.0 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.0 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n\r\n"
 
 logger = logging.getLogger("dockerflow_wsgi")
-fork_lock = threading.RLock()  # a fork waits for it; reentrant, as a signal handler may fork
+fork_lock = threading.RLock()  # forks wait for it; reentrant, because a signal handler may fork
 _servers: set[BackgroundServer] = set()
 
 
@@ -71,23 +71,23 @@ def serve_in_background(
 ) -> BackgroundServer:
     """Serve the three endpoints, and nothing else, from daemon threads of this process.
 
-    If the port is taken, an error is logged by ``dockerflow_wsgi``, and the process goes on. A
-    child that is forked later neither serves nor holds the port; to have endpoints, it calls this
-    function itself, with a port of its own.
+    If the port is taken, the logger ``dockerflow_wsgi`` logs an error, and the process continues.
+    A child that is forked later neither serves nor holds the port. To have endpoints, the child
+    calls this function with another port.
 
     Args:
         registry: The checks, a wrapped app, or a Flask extension.
-        port: The port; 0 for any free one. By default ``$PORT``, or 8000 without it.
+        port: The port; 0 for any free port. By default ``$PORT``, or 8000 if it is not set.
         host: The address to listen on; by default all IPv4 addresses, ``"::"`` for IPv6 too.
-        **options: Those of `DockerflowMiddleware`, such as ``redis=client``; not with an app.
+        **options: The options of `DockerflowMiddleware`, such as ``redis=client``; not with an app.
 
     Returns:
-        The server, with its ``port`` and ``stop()``; as a context manager, it stops at the end. The
-        port is ``None`` if the address cannot be listened on, or if Dockerflow is disabled.
+        The server, with its ``port`` and ``stop()``. As a context manager, it stops at the end. The
+        port is ``None`` if the server cannot listen on the address, or if Dockerflow is disabled.
 
     Raises:
         ConfigurationError: The port or a setting is wrong, or the app has no middleware.
-        TypeError: ``registry`` is neither, or there are options with an app.
+        TypeError: ``registry`` has a wrong type, or there are options with an app.
     """
     middleware = get_middleware(registry, **options)
     server, number = BackgroundServer(middleware), read_port(port)
@@ -104,7 +104,7 @@ def serve_in_background(
 def get_middleware(
     registry: CheckRegistry | WSGIApplication | HasMiddleware, **options: Unpack[MiddlewareKeywords]
 ) -> DockerflowMiddleware:
-    """Return the middleware whose endpoints `serve_in_background` serves; see there."""
+    """Return the middleware that `serve_in_background` serves, with the same arguments."""
     if isinstance(registry, CheckRegistry):
         return DockerflowMiddleware(NotFound(), registry=registry, **options)
     if isinstance(registry, HasMiddleware):
@@ -122,11 +122,11 @@ def get_middleware(
 
 
 def start(server: BackgroundServer, host: str, port: int) -> None:
-    """Start a server; raises `ListenError` with the reason and the remedy."""
+    """Start a server; raise a `ListenError` with the reason and the remedy if that fails."""
     try:
         server.start(host, port)
     except RuntimeError as error:
-        raise ListenError(f"there is no thread: {error}. Raise the limit (ulimit -u)") from error
+        raise ListenError(f"cannot start a thread: {error}. Raise the limit (ulimit -u)") from error
     except (OSError, ValueError) as error:
         reason = f"cannot listen at {host} port {port}: {error}. Use an address of this machine"
         if getattr(error, "errno", None) == errno.EADDRINUSE:
@@ -139,10 +139,10 @@ def start(server: BackgroundServer, host: str, port: int) -> None:
 
 
 class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
-    """Serves a middleware's endpoints, and nothing else, until `stop` or the end of the process.
+    """Serves the endpoints of a middleware until `stop` or the end of the process.
 
     Attributes:
-        port: The port; ``None`` if it does not serve, as after `stop` and in a forked child.
+        port: The port; ``None`` while it does not serve: after `stop`, and in a forked child.
     """
 
     def __init__(self, middleware: DockerflowMiddleware) -> None:
@@ -155,8 +155,8 @@ class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
         self._threads: dict[socket.socket, threading.Thread] = {}
 
     def start(self, host: str, port: int) -> None:
-        """Serve at an address; raises ``OSError``, ``RuntimeError`` or ``ValueError``."""
-        with fork_lock:  # a child has to know each socket that it must close
+        """Listen on an address; raise ``OSError``, ``RuntimeError`` or ``ValueError`` on errors."""
+        with fork_lock:  # so that a child knows each socket that it must close
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
             self._socket = socket.create_server(address, family=family, dualstack_ipv6=both)
@@ -187,7 +187,7 @@ class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
                 thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def close_after_fork(self) -> None:
-        """Close what a forked child has inherited; the parent's clients do not notice."""
+        """Close the sockets that a forked child has inherited, without ending the connections."""
         self.port = None
         self._selector.close()
         for inherited in (self._socket, *self._waiting, *self._threads):
@@ -228,7 +228,7 @@ class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
         except OSError as error:
             if not self._is_stopping:
                 logger.debug("Cannot accept a prober: %s", error)
-                time.sleep(0.1)  # there may be no file descriptors left
+                time.sleep(0.1)  # wait for free file descriptors
             return
         if len(self._waiting) > MAX_WAITING:
             self._drop(next(iter(self._waiting)), _TIMED_OUT)
@@ -244,7 +244,7 @@ class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
             self._start_response(connection, bytes(received))
 
     def _start_response(self, connection: socket.socket, received: bytes) -> None:
-        self._free_threads.acquire()  # within moments: only MAX_SLOW_THREADS may take longer
+        self._free_threads.acquire()  # soon: at most MAX_SLOW_THREADS take long
         thread = threading.Thread(
             target=self._respond, args=(connection, received), name="dockerflow probe", daemon=True
         )
@@ -254,7 +254,7 @@ class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
         try:
             thread.start()
         except RuntimeError as error:
-            logger.debug("There is no thread for a prober: %s", error)
+            logger.debug("Cannot start a thread for a prober: %s", error)
             self._end_response(connection)
 
     def _respond(self, connection: socket.socket, received: bytes) -> None:
@@ -263,7 +263,7 @@ class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
             connection.settimeout(_IO_TIMEOUT_S)
             connection.sendall(request.response)
         except OSError as error:
-            logger.debug("A prober has hung up: %s", error)
+            logger.debug("A prober disconnected: %s", error)
         finally:
             self._end_response(connection)
 
@@ -296,7 +296,7 @@ class BackgroundServer(contextlib.AbstractContextManager["BackgroundServer"]):
 
 
 class _Request(WSGIRequestHandler):
-    """One request, HTTP/1.0 without keep-alive: from the bytes received to ``response``."""
+    """Handles one HTTP/1.0 request: parses the received bytes and writes ``response``."""
 
     def setup(self) -> None:
         received, self._app = self.request
@@ -305,8 +305,8 @@ class _Request(WSGIRequestHandler):
     def handle(self) -> None:
         self.raw_requestline = self.rfile.readline()
         if not self.parse_request():
-            return  # the client has got an error
-        if self.request_version == "HTTP/0.9":  # newer versions of Python parse no headers then
+            return  # the error response is sent
+        if self.request_version == "HTTP/0.9":  # newer Pythons do not parse its headers
             self.request_version = "HTTP/1.0"
             self.send_error(400, "The request line has no HTTP version")
             return
@@ -333,7 +333,7 @@ def _hang_up(connection: socket.socket, response: bytes = b"") -> None:
         connection.setblocking(False)
         connection.send(response)
         connection.shutdown(socket.SHUT_WR)
-        connection.recv(_MAX_REQUEST)  # close() resets the connection if something is unread
+        connection.recv(_MAX_REQUEST)  # close() resets the connection if bytes are unread
 
 
 def _close_in_child() -> None:

@@ -1,4 +1,4 @@
-"""The Flask extension."""
+"""The Flask extension: `Dockerflow`, its signals and its checks."""
 
 from . import checks, signals
 from .app import Dockerflow, HeartbeatFailure

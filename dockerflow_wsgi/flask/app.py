@@ -1,7 +1,7 @@
 """`Dockerflow`, the Flask extension: a thin layer on `dockerflow_wsgi.DockerflowMiddleware`.
 
-It wraps ``app.wsgi_app``, and adds Flask's configuration, application context, ``flask.g``, signals
-and user. For apps that are not Flask's, use the middleware.
+It wraps ``app.wsgi_app``, and supports ``app.config``, the application context, ``flask.g``,
+signals and Flask-Login. Use the middleware for other WSGI apps.
 """
 
 from __future__ import annotations
@@ -61,31 +61,31 @@ class HeartbeatFailure(InternalServerError):  # noqa: N818 - the published name
 class Dockerflow(ChecksMixin):
     """Makes Flask apps comply with Dockerflow.
 
-    One extension serves any number of apps. Its checks run for each of them, in that app's context.
+    One extension can serve several apps. Its checks run for each app, in the context of that app.
 
     Args:
-        app: The app to initialize; without it, call `init_app` later.
+        app: The app to initialize; if it is omitted, call `init_app` later.
         db: A Flask-SQLAlchemy extension, or a SQLAlchemy engine; its connection is checked.
         redis: A Redis client, or a Flask-Redis extension; its connection is checked.
         migrate: A Flask-Migrate extension, or an Alembic config; its migrations are checked.
         silenced_checks: IDs of check messages that neither count nor are logged.
         version_path: The directory of ``version.json``; by default the parent of the app's root
             path, else the root path, else ``/app``.
-        registry: The checks; by default a new registry. For modules that register checks without
-            access to the extension.
+        registry: The registry of the checks, for modules that register checks without access to the
+            extension; by default a new one.
         **settings: The other settings of `dockerflow_wsgi.settings.Settings`. A setting ``x`` that
             is not given here is read from the environment variable ``DOCKERFLOW_X``, from
             ``app.config["DOCKERFLOW_X"]`` or from ``app.config["DOCKERFLOW"]["x"]``. The app's
             configuration is read by `init_app`, and again before the first request.
 
     Attributes:
-        registry: The checks, for all apps.
+        registry: The registry of the checks of all apps.
         logger: The logger ``dockerflow_wsgi``.
         summary_logger: The logger ``request.summary``.
 
     Raises:
         ConfigurationError: Settings have wrong values, or the app has a Dockerflow already.
-        TypeError: A keyword is not a setting, or an object is of a wrong kind.
+        TypeError: A keyword is not a setting, or an object has a wrong type.
 
     Example:
         >>> from flask import Flask
@@ -124,11 +124,11 @@ class Dockerflow(ChecksMixin):
         """Make an app comply with Dockerflow.
 
         Args:
-            app: The app. It has not served a request yet.
+            app: The app, before its first request.
 
         Raises:
             ConfigurationError: Settings have wrong values, or the app has a Dockerflow already.
-            TypeError: An object is of a wrong kind.
+            TypeError: An object has a wrong type.
         """
         _check_app(app)
         middleware = FlaskMiddleware(
@@ -147,13 +147,14 @@ class Dockerflow(ChecksMixin):
         self._apps.add(app)
 
     def get_middleware(self, app: Flask | None = None) -> DockerflowMiddleware:
-        """Return the middleware of an app, such as for its ``settings``.
+        """Return the middleware of an app, for example to read its ``settings``.
 
         Args:
-            app: The app; may be left out if the extension has only one.
+            app: The app; can be omitted if the extension has only one.
 
         Raises:
-            ConfigurationError: The extension has no such app, or several without ``app``.
+            ConfigurationError: The extension does not have the app, or ``app`` is omitted and the
+                extension does not have exactly one.
         """
         apps = list(self._apps) if app is None else [app]
         if len(apps) > 1:
@@ -166,11 +167,13 @@ class Dockerflow(ChecksMixin):
         return middleware
 
     def version_callback(self, func: VersionCallback) -> VersionCallback:
-        """Get the version object from a function instead of ``version.json``; a decorator.
+        """Register a function that returns the version object instead of ``version.json``.
+
+        This method can be used as a decorator.
 
         Args:
-            func: Called with ``version_path``; returns a mapping, or ``None`` if there is no
-                version.
+            func: A function that is called with ``version_path``, and returns a mapping, or
+                ``None`` for a 404.
 
         Returns:
             The function.
@@ -181,14 +184,14 @@ class Dockerflow(ChecksMixin):
         return func
 
     def summary_extra(self) -> dict[str, Any]:
-        """Return the summary of the current request; may be overridden to add or remove fields.
+        """Return the summary of the current request; override it to add or remove fields.
 
-        Called once, at the end of the request, in its context.
+        It is called once, at the end of the request, in the request's context. If it raises, only
+        ``errno``, ``code``, ``method``, ``rid`` and ``t`` are logged.
 
         Returns:
-            All fields so far, with those of ``environ["dockerflow.summary"]``. The returned fields
-            are logged, with ``code`` and the final ``t``. If this method raises, only ``errno``,
-            ``code``, ``method``, ``rid`` and ``t`` are logged.
+            All fields, with those of ``environ["dockerflow.summary"]``. The returned fields are
+            logged, with ``code`` and the final ``t``.
         """
         environ = request.environ
         response = _get_response(environ)
@@ -198,11 +201,11 @@ class Dockerflow(ChecksMixin):
         return fields
 
     def user_id(self) -> str | None:
-        """Return the ID of the current request's user; may be overridden.
+        """Return the ID of the current request's user; override it for other login systems.
 
         Returns:
-            The ID of Flask-Login's user if the app has asked for its user in this request,
-            otherwise ``None``. No user is loaded for it.
+            The ID of Flask-Login's user if the app has loaded the user in this request, otherwise
+            ``None``. This method does not load the user.
         """
         return loaded_user_id() if hasattr(current_app, "login_manager") else None
 
@@ -220,7 +223,7 @@ def _check_app(app: object) -> None:
 
 
 def _make_blueprint() -> Blueprint:
-    """Make the views, which respond only where ``app.wsgi_app`` was taken before it was wrapped."""
+    """Make the views, which respond if ``app.wsgi_app`` was used before it was wrapped."""
     blueprint = Blueprint("dockerflow", __name__)
     for name, path in _PATHS.items():
         blueprint.add_url_rule(
@@ -253,7 +256,7 @@ def _respond(endpoint: Endpoint) -> Response:
 
 
 def _start_request(middleware: FlaskMiddleware, *_endpoint_and_values: object) -> None:
-    """Set the request ID in ``flask.g``, and answer ``/__error__``, before any before_request."""
+    """Set the request ID in ``flask.g``, and serve ``/__error__``, before any before_request."""
     environ = request.environ
     request_id = environ.get(ENVIRON_KEY)
     if request_id is None:
@@ -266,31 +269,31 @@ def _start_request(middleware: FlaskMiddleware, *_endpoint_and_values: object) -
     response = _get_response(environ)
     if response is not None:
         response.summary = {}
-        response.error = None  # of an earlier try, by a layer between the middleware and Flask
+        response.error = None  # of an earlier call, by a layer between the middleware and Flask
     endpoint = middleware.error_endpoint
     if endpoint is not None and environ.get("PATH_INFO") in (ERROR_PATH, f"{ERROR_PATH}/"):
         abort(_respond(endpoint))
 
 
 def _finish_request(extension: Dockerflow, _error: BaseException | None) -> None:
-    """Make the summary while the request's context is there; ``code`` and ``t`` follow later."""
+    """Make the summary in the request's context; ``code`` and ``t`` are added later."""
     response = _get_response(request.environ)
     if response is None:
         return
     if response.summary is not None and not hasattr(app_ctx.g, "_request_id"):
-        return  # a copy of the context, which has another "g": the request goes on
+        return  # a copy of the context, with another "g"; the request is not over
     level = logging.INFO if response.error is None else logging.ERROR
     if extension.summary_logger.isEnabledFor(level):
         summary = call_safely(
             "summary_extra", lambda: dict(extension.summary_extra()), default={"msg": None}
         )
         if response.error is not None:
-            summary.setdefault("msg", None)  # removed by the app, so it is not added again
+            summary.setdefault("msg", None)  # do not add a removed message again
         response.summary = summary
 
 
 def _record_failure(_app: Flask, exception: BaseException, **_extra: object) -> None:
-    # Some extensions send the signal for a 404 too, or outside of any request.
+    # Some extensions also send the signal for a 404, or outside a request.
     code = exception.code if isinstance(exception, HTTPException) else None
     response = _get_response(request.environ) if has_request_context() else None
     if response is not None and (code is None or code >= 500):

@@ -1,4 +1,4 @@
-"""`FlaskMiddleware`: the middleware around a Flask app, configured by ``app.config`` too."""
+"""`FlaskMiddleware`: the middleware of a Flask app, which also reads ``app.config``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class FlaskMiddleware(DockerflowMiddleware):
 
     Args:
         flask_app: The app.
-        **options: Those of `DockerflowMiddleware`.
+        **options: The options of `DockerflowMiddleware`.
 
     Attributes:
-        error_endpoint: The endpoint ``/__error__``, which responds inside Flask; ``None`` if off.
+        error_endpoint: The endpoint ``/__error__``, which responds inside Flask; ``None`` if it is
+            off.
     """
 
     error_endpoint: Endpoint | None
@@ -50,12 +51,12 @@ class FlaskMiddleware(DockerflowMiddleware):
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request, and read the app's configuration again before the first one."""
+        """Serve a request; before the first one, read the app's configuration again."""
         self.prepare()
         return super().__call__(environ, start_response)
 
     def prepare(self) -> None:
-        """Read the app's configuration again, once: it may be set after the extension."""
+        """Read the app's configuration again, once, because it may be set after the extension."""
         if self._is_prepared:
             return
         with self._lock:
@@ -64,12 +65,12 @@ class FlaskMiddleware(DockerflowMiddleware):
                 self._is_prepared = True
 
     def warn_of_bypass(self) -> None:
-        """Log once that requests reach the app without this middleware, except in tests."""
+        """Warn once that requests reach the app without this middleware, except in tests."""
         if not (self._has_warned or self._flask_app.testing):
             self._has_warned = True
             text = (
                 f"A request reached the Flask app {self._flask_app.name!r} without passing "
-                "Dockerflow's middleware, so it has no summary: something took app.wsgi_app before "
+                "Dockerflow's middleware, so it has no summary: app.wsgi_app was used before "
                 "Dockerflow(app) wrapped it. Create the extension first; with Connexion, call "
                 "connexion_app.add_wsgi_middleware(lambda _: app.wsgi_app) after it"
             )
@@ -89,7 +90,7 @@ class FlaskMiddleware(DockerflowMiddleware):
         log_warnings(new for new in reader.warnings if new not in self.settings_reader.warnings)
         self.settings_reader = reader
         if reader.problems:
-            text = "app.config was changed after Dockerflow(app), and the earlier values stay: "
+            text = "app.config was changed after Dockerflow(app); the earlier values are kept: "
             text += "; ".join(reader.problems)
             log_redacted(logging.getLogger("dockerflow_wsgi"), logging.ERROR, text)
         settings = replace(self.settings if reader.problems else Settings(), **reader.values)

@@ -30,7 +30,7 @@ heartbeat_failed = _signals.signal("heartbeat-failed", "The worst level reaches 
 
 
 def send_heartbeat(app: Flask, report: HeartbeatReport) -> None:
-    """Send the signal of a report from an app; exceptions of receivers are logged."""
+    """Send the signal for a report; exceptions of receivers are logged."""
     signal = heartbeat_failed if report.has_failed else heartbeat_passed
     receivers = [] if signal.is_muted else list(signal.receivers_for(app))
     if not receivers:
@@ -44,6 +44,6 @@ def _call(receiver: Callable[..., object], app: Flask, report: HeartbeatReport) 
     keywords: dict[str, Any] = {"level": report.level, "report": report}
     try:
         inspect.signature(receiver).bind(app, **keywords)
-    except (TypeError, ValueError):  # the receiver takes no report, as in python-dockerflow
+    except (TypeError, ValueError):  # no argument "report", as in python-dockerflow
         del keywords["report"]
     receiver(app, **keywords)

@@ -19,7 +19,7 @@ def closing_client_class(base: type[FlaskClient] | None = None) -> type[FlaskCli
     """Make a test client class that reads and closes responses, as a server does.
 
     The summary of a request is then logged before the client's method returns. Responses without a
-    known length are streams, which the test has to read or close.
+    known length are streams: the test must read or close them.
     """
     base_class: Any = base or FlaskClient
 

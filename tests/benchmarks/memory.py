@@ -4,9 +4,9 @@
     python tests/benchmarks/memory.py [--requests 1000000]
 
 Pages, unfinished streams, errors and probes take turns; summaries are formatted as mozlog JSON and
-discarded. The first tenth is a warm-up. Ends with 1 if the resident memory has grown by more than
-1 % since then, or the memory that Python has allocated (tracemalloc) by more than 32 kB:
-up to 22 kB are request IDs made in advance.
+discarded. The first tenth is a warm-up. The exit code is 1 if the resident memory has grown by more
+than 1 % since then, or the memory that Python has allocated (tracemalloc) by more than 32 kB, of
+which up to 22 kB are request IDs that were generated in advance.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class NullHandler(logging.StreamHandler):
 
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/raises":
-        raise RuntimeError("as it is meant to")
+        raise RuntimeError("expected")
     start_response("200 OK", [("Content-Type", "text/plain")])
     return (b"x" for _ in range(10)) if environ["PATH_INFO"] == "/stream" else [b"x"]
 
 
 def serve(wrapped, number):
-    """Serve a request like a server whose client reads one chunk."""
+    """Serve a request, and close the response after its first chunk."""
     environ = {
         "REQUEST_METHOD": "GET",
         "PATH_INFO": PATHS[number % len(PATHS)],
@@ -69,7 +69,8 @@ def main():
     handler = NullHandler()
     handler.setFormatter(MozlogFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    logging.getLogger("dockerflow_wsgi").setLevel(logging.CRITICAL)  # there is no version.json
+    # Not the error of /__version__, which has no version.json.
+    logging.getLogger("dockerflow_wsgi").setLevel(logging.CRITICAL)
     wrapped = DockerflowMiddleware(app, version_path=os.devnull)
     seen = []
     tracemalloc.start()

@@ -70,8 +70,8 @@ HEADERS = {
     "X-Forwarded-For": "203.0.113.7, 10.0.0.2",
 }
 
-# What is timed, with the garbage collector on, as in production: without it, the cycles that
-# Flask leaves fill the processor's caches, and everything around Flask takes up to twice as long.
+# The garbage collector is on, as in production. Without it, Flask's reference cycles fill the
+# processor's caches, and requests to Flask take up to twice as long.
 SETUP = "import gc; gc.enable()"
 CALL = """
 iterable = app(copy(), start_response)
@@ -84,9 +84,9 @@ OURS = dockerflow_wsgi.logging.MozlogFormatter
 THEIRS = dockerflow.logging.MozlogFormatter
 
 HANDLERS = {"one": 1, "two": 2, "sentry": 1}
-"""How many handlers the summaries have, by logging set-up."""
+"""The number of handlers by logging set-up."""
 GOALS = {"one": (4.5, 2.4, 2.1), "two": (4.4, 2.3, 2.0), "sentry": (2.7, 1.7, 1.5)}
-"""Theirs / ours added: to a plain app, in Flask with the middleware, with our extension."""
+"""Theirs divided by ours: a plain app, Flask with the middleware, Flask with the extension."""
 
 summary_logger = logging.getLogger("request.summary")
 write = io.BytesIO().write
@@ -94,16 +94,16 @@ write = io.BytesIO().write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One thing to measure.
+    """A measured variant.
 
     Attributes:
-        app: What is called.
+        app: The WSGI app.
         path: The request's path.
         formatter: Makes the formatter of the summaries; ``None`` turns them off.
         bare: The label of the variant without Dockerflow, to compute the difference.
-        expected: The body; a dict stands for any JSON of it.
-        calls: How many calls a round times.
-        parts: What the time of a call is divided by.
+        expected: The body; a dict matches any JSON with its content.
+        calls: The number of calls per round.
+        parts: The number of parts of a call, to compute the time of one.
     """
 
     app: Callable[..., Any]
@@ -176,7 +176,7 @@ def make_environ(path: str) -> dict[str, Any]:
 
 
 def set_up_logging(variant: Variant, stream: TextIO, handlers: int = 1) -> None:
-    """Write the summaries to a stream, once per handler, or turn them off."""
+    """Write the summaries to a stream with some handlers, or turn them off."""
     summary_logger.handlers[:] = [logging.StreamHandler(stream) for _ in range(handlers)]
     for handler in summary_logger.handlers:
         handler.setFormatter(variant.formatter() if variant.formatter else None)

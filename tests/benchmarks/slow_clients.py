@@ -3,8 +3,8 @@
     pip install '.[test]'
     python tests/benchmarks/slow_clients.py [--seconds 20]
 
-Clients connect continuously and send half a request each. Ends with 1 if a probe was not answered,
-if threads or files are left over, or if memory has grown by more than 10 %.
+Clients connect continuously and send half a request each. The exit code is 1 if a probe was not
+answered, if threads or files are left over, or if memory has grown by more than 10 %.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import psutil
 
 from dockerflow_wsgi import CheckRegistry, serve_in_background
 
-CLIENTS = 300  # that each flooding thread keeps open
+CLIENTS = 300  # connections that each flooding thread keeps open
 process = psutil.Process(os.getpid())
 
 
@@ -42,7 +42,7 @@ def flood(port, end_s, counts):
 
 
 def ask(port, path):
-    """Return whether the server answers 200, and after how many milliseconds."""
+    """Return whether the status is 200, and the milliseconds until the response."""
     started_s = time.monotonic()
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
@@ -81,7 +81,7 @@ def run(seconds):
             time.sleep(0.05)
         for thread in floods:
             thread.join()
-        time.sleep(6)  # what is left of the flood times out
+        time.sleep(6)  # until the remaining requests have timed out
         after = measure()
     failed = sum(not is_ok for is_ok, _ in answers)
     print(f"{len(counts)} slow clients, {len(answers)} probes, {failed} of them failed")

@@ -5,8 +5,8 @@
 
 The middleware checks a real Redis and a pooled SQLite, and has checks that raise and that
 return invalid objects. In each tenth of the run Redis is stopped and continued, the pool is
-exhausted, and a check hangs for a while. Ends with 1 if threads or connections are
-left over, or memory has grown by more than 10 % since the first tenth.
+exhausted, and a check hangs for a while. The exit code is 1 if threads or connections are left
+over, or memory has grown by more than 10 % since the first tenth.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ process = psutil.Process(os.getpid())
 
 
 class Soak:
-    """The middleware under test, its services, and how to break them.
+    """The middleware under test, with services that can be made to fail.
 
     Args:
-        server: The running Redis.
-        client: A client of it.
+        server: The running Redis, a `programs.Program`.
+        client: A client of this Redis.
         engine: An engine with a pool of two connections.
     """
 
@@ -79,7 +79,7 @@ class Soak:
         self.gate.set()
 
     def expect(self, text):
-        """Request the heartbeat until it reports a text: other results may be the last ones."""
+        """Request the heartbeat until it contains a text; it may serve earlier results first."""
         wait_until(lambda: text in self.ask())
 
 

@@ -9,7 +9,7 @@ A gunicorn with one worker serves each variant, and wrk sends the requests on ei
 one variant at a time. Each variant is measured right after the app without the middleware, in
 several rounds, and the median of these pairs counts, because the speed of a shared machine varies.
 Summaries go to the null device as mozlog JSON, or are off. A plain app that only writes a line of
-that length and sends a constant ID shows how near the goal can be reached. "Extension" is
+that length and sends a constant ID shows the best possible ratio. "Extension" is
 `dockerflow_wsgi.flask.Dockerflow`; "ours" is `DockerflowMiddleware`.
 """
 
@@ -70,7 +70,7 @@ flask_extended = flask.Flask("extended")
 flask_extended.add_url_rule("/", "hello", lambda: BODY)
 Dockerflow(flask_extended)
 
-# What each variant is, the one without the middleware, and the share that is to be left.
+# By label: the app, the label of the app without the middleware, and the goal for the ratio.
 VARIANTS = {
     "plain": ("plain", None, None),
     "plain, line and ID": ("plain_writing", "plain", None),
@@ -91,7 +91,7 @@ def without_summaries(name):
 
 
 def log_to_the_null_device():
-    """Write summaries as in production, and discard them."""
+    """Write summaries to the null device, formatted as in production."""
     handler = logging.StreamHandler(null)
     handler.setFormatter(MozlogFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
@@ -108,7 +108,7 @@ def requests_per_second(port, seconds):
 
 
 def measure(options, rounds, seconds):
-    """Return each variant's requests per second by round, with those of the app alone."""
+    """Return the requests per second of each variant and of its app alone, by round."""
     measured = {variant: [] for variant in VARIANTS}
     with ExitStack() as stack:
         ports = {

@@ -1,4 +1,4 @@
-"""The Celery example: the parent and each process of its pool have endpoints of their own."""
+"""The Celery example serves endpoints in the parent and in each process of its pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from programs import ROOT, run, running
 from servers import free_ports, redis_server
 from waiting import wait_until
 
-# The example, with short times, and a signal that makes a main thread wait for ever.
+# The example with short limits, and a signal that blocks the main thread forever.
 STUCK = """
 import signal, threading
 from examples import celery_worker
@@ -34,9 +34,9 @@ def celery_worker(broker_url, port, module="examples.celery_worker", **environme
 
 
 def wait_until_served(worker, ports):
-    """Wait until the log has reported each port of the pool as served.
+    """Wait until the endpoints at each port of the pool are in the log.
 
-    The parent serves before it forks the pool, and before it logs.
+    Those of the parent are served earlier.
     """
     waiting = set(ports)
     while waiting:
@@ -50,8 +50,8 @@ def wait_until_a_task_is_done(worker, broker_url):
     worker.wait_for("'Hello, Ada'")
 
 
-def test_parent_and_pool_have_endpoints_of_their_own(redis_url):
-    """Each process answers at one port, holds no other, and a new one takes over."""
+def test_parent_and_pool_have_separate_endpoints(redis_url):
+    """Each process serves one port and holds no other; a new process uses the port again."""
     parent_port, *pool_ports = free_ports(3)
     with celery_worker(redis_url, parent_port) as worker:
         wait_until_served(worker, pool_ports)
@@ -73,8 +73,8 @@ def test_parent_and_pool_have_endpoints_of_their_own(redis_url):
     assert lbheartbeat_status(parent_port) is None
 
 
-def test_without_its_broker_the_heartbeat_fails_and_the_worker_lives():
-    """In the parent and in the pool; liveness goes on."""
+def test_without_its_broker_the_heartbeat_fails_and_the_worker_continues():
+    """Without the broker, each ``/__heartbeat__`` is 500, and ``/__lbheartbeat__`` is 200."""
     parent_port, *pool_ports = free_ports(3)
     with redis_server() as broker, celery_worker(broker.url, parent_port) as worker:
         wait_until_served(worker, pool_ports)
@@ -98,7 +98,7 @@ def test_a_stuck_main_thread_fails_the_heartbeat(redis_url, tmp_path):
         with Celery(broker=redis_url) as app:
             app.send_task("wait", ignore_result=True)
         wait_until(lambda: sorted(heartbeat(port)[0] for port in pool_ports) == [200, 500])
-        assert heartbeat(parent_port)[0] == 200  # its loop goes on, for longer than the limit
+        assert heartbeat(parent_port)[0] == 200  # its loop is not stuck
         worker.process.send_signal(signal.SIGWINCH)
         wait_until(lambda: heartbeat(parent_port)[0] == 500)
         assert heartbeat(parent_port)[1]["checks"]["main_thread_loops"] == "error"
@@ -106,7 +106,7 @@ def test_a_stuck_main_thread_fails_the_heartbeat(redis_url, tmp_path):
 
 
 def test_a_task_has_the_id_of_the_request_that_queued_it(redis_url):
-    """The ID is sent in a header of the task."""
+    """A task has the ID of its request, which is sent in a header of the task."""
     program = """
 from dockerflow_wsgi import request_id_context
 from examples.celery_worker import show_request_id

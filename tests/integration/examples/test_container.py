@@ -1,4 +1,4 @@
-"""The container example: the Dockerfile is linted and parsed, and its files are served."""
+"""The container example complies with Dockerflow: the Dockerfile, and the app that it runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wrapped_app(environ, start_response):
 
 
 def instructions(name):
-    """Return the values of all instructions of a name."""
+    """Return the values of all instructions with a name."""
     parser = DockerfileParser(fileobj=io.BytesIO((CONTAINER / "Dockerfile").read_bytes()))
     return [step["value"] for step in parser.structure if step["instruction"] == name]
 
@@ -61,7 +61,7 @@ def write_version(directory, arguments):
 
 @pytest.fixture
 def image(tmp_path):
-    """Do the steps of the Dockerfile in a directory, except the installation of packages."""
+    """Run the steps of the Dockerfile in a directory, except the installation of packages."""
     directory = tmp_path / "app"
     directory.mkdir()
     for value in instructions("COPY"):
@@ -87,7 +87,7 @@ def start_uwsgi(directory):
     text = (CONTAINER / "uwsgi.ini").read_text()
     assert text.count("chdir = /app\n") == 1
     (directory / "uwsgi.ini").write_text(text.replace("chdir = /app\n", f"chdir = {directory}\n"))
-    with tempfile.TemporaryDirectory() as short:  # a Unix socket's path has few bytes
+    with tempfile.TemporaryDirectory() as short:  # the path of a Unix socket is limited
         words = [uwsgi_executable(), "uwsgi.ini", "--stats", f"{short}/stats"]
         with served(words, cwd=directory, **ANY_PORT) as container:
             wait_until_uwsgi_is_up(f"{short}/stats")
@@ -101,7 +101,7 @@ def test_the_linter_finds_nothing():
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
-def test_the_user_is_app_10001():
+def test_the_user_and_group_are_10001():
     """The container runs as Dockerflow's user and group, given as numbers."""
     makes_user = instructions("RUN")[0]
     assert "groupadd --gid 10001 app" in makes_user
@@ -206,7 +206,7 @@ def test_uwsgi_serves_it_too(image):
     [(start, "Handling signal: term"), (start_uwsgi, "graceful shutdown triggered")],
     ids=["gunicorn", "uwsgi"],
 )
-def test_a_request_under_way_is_finished_when_the_container_is_stopped(image, begin, text):
+def test_a_request_in_progress_is_finished_when_the_container_stops(image, begin, text):
     """A request that has begun gets its response when the container is stopped."""
     (image / "app.py").write_text(READER)
     with (

@@ -1,4 +1,4 @@
-"""The Django example, served with its documented commands."""
+"""The Django example, run with its documented commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def django_app(file):
 
 
 def test_the_endpoints_answer_for_any_host(django_app):
-    """A prober need not know a host that Django allows; a visitor must."""
+    """Probers may send any ``Host``; for pages, Django must allow it."""
     probes = {
         path: django_app.get(path, Host="10.1.2.3:8000")
         for path in ("/__lbheartbeat__", "/__heartbeat__", "/__version__")
@@ -56,7 +56,7 @@ def test_a_page_has_one_summary_in_mozlog(django_app):
 
 
 def test_a_broken_database_fails_the_heartbeat(django_app, file):
-    """The checks name the reason; the page is Django's own 500, logged with the request's ID."""
+    """The checks name the reason; the 500 of a page is logged with the request's ID."""
     file.rename(file.with_suffix(".gone"))
 
     heartbeat = django_app.get("/__heartbeat__")

@@ -23,8 +23,8 @@ def commands(text):
     return [shlex.split(line) for line in lines]
 
 
-def brought_by(requirement, seen):
-    """Add a requirement and its own requirements, with its extras, to the seen ones."""
+def add_requirements(requirement, seen):
+    """Add a requirement and its dependencies, with the extras, to a set."""
     wanted = {"", *requirement.extras}
     key = canonicalize_name(requirement.name), *sorted(wanted)
     if key in seen:
@@ -37,11 +37,11 @@ def brought_by(requirement, seen):
     for further in map(Requirement, needed):
         marker = further.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in wanted):
-            brought_by(further, seen)
+            add_requirements(further, seen)
 
 
 def imported_by(text):
-    """Return the packages of others, outside of the standard library, that an example imports."""
+    """Return the third-party packages that an example imports."""
     names = set()
     for node in ast.parse(text).body:
         if isinstance(node, ast.Import):
@@ -52,17 +52,17 @@ def imported_by(text):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_what_is_to_be_installed_suffices(example):
-    """The packages of the first command contain all imports and programs of an example."""
+def test_the_installed_packages_suffice(example):
+    """The first command installs all packages and programs that an example uses."""
     text = example.read_text(encoding="utf-8")
     install, *others = commands(text)
     assert install[:2] == ["pip", "install"]
     seen = set()
     for word in install[2:]:
-        brought_by(Requirement(re.sub(r"^\.", "dockerflow-wsgi", word)), seen)
-    brought = {key[0] for key in seen}
-    assert "dockerflow-wsgi" in brought
+        add_requirements(Requirement(re.sub(r"^\.", "dockerflow-wsgi", word)), seen)
+    installed = {key[0] for key in seen}
+    assert "dockerflow-wsgi" in installed
     needed = imported_by(text) | PROGRAMS & {words[0] for words in others}
     for name in needed:
         distributions = map(canonicalize_name, packages_distributions()[name])
-        assert brought & set(distributions), name
+        assert installed & set(distributions), name

@@ -1,4 +1,4 @@
-"""The Kubernetes example: valid, consistent, and its probes are what an app answers."""
+"""The Kubernetes example is valid and consistent, and an app answers its probes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_it_runs_as_dockerflows_user():
     assert context["runAsNonRoot"] is True
 
 
-def test_the_service_leads_to_the_port_that_the_app_listens_on():
+def test_the_service_and_the_probes_use_the_port_of_the_app():
     """The service and the probes name the port that the app listens on."""
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
     (served_port,) = SERVICE["spec"]["ports"]
@@ -54,14 +54,14 @@ def test_the_service_leads_to_the_port_that_the_app_listens_on():
 
 
 def test_a_heartbeat_is_answered_before_its_probe_gives_up():
-    """The probe's timeout is longer than the heartbeat's deadline, so that the reason is seen."""
+    """The probe's timeout is longer than the heartbeat's deadline."""
     assert (
         float(ENVIRONMENT["DOCKERFLOW_CHECK_TIMEOUT"])
         < CONTAINER["readinessProbe"]["timeoutSeconds"]
     )
 
 
-def test_a_container_that_is_well_is_alive_and_ready(tmp_path):
+def test_a_healthy_container_is_alive_and_ready(tmp_path):
     """The example's app, with the manifest's variables, passes both probes."""
     environment = ENVIRONMENT | {"PORT": "0", "GUNICORN_CMD_ARGS": ""}
     image = EXAMPLES / "container"
@@ -70,7 +70,7 @@ def test_a_container_that_is_well_is_alive_and_ready(tmp_path):
 
 
 def test_a_container_with_a_hanging_service_is_alive_but_not_ready(tmp_path):
-    """A container with a hanging service is not restarted, because that does not help."""
+    """A hanging service fails the readiness probe only, because a restart does not help."""
     command = ["gunicorn", "--threads", "2", "apps:hanging"]
     with served(command, cwd=ROOT / "tests") as app:
         assert probed("readinessProbe", app) == 500

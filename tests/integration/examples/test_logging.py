@@ -1,4 +1,4 @@
-"""The logging example: with each configuration, every line is mozlog."""
+"""With each configuration of the logging example, every line is mozlog."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from programs import run
 
 APP = "examples.logging.app:wrapped_app"
 LOGGER = "examples.logging.app"
-WAYS = ["dictConfig", "fileConfig", "gunicorn.conf.py"]
+CONFIGURATIONS = ["dictConfig", "fileConfig", "gunicorn.conf.py"]
 JSON, INI, PYTHON = documented("logging/app.py")
 ENVELOPE = {
     "Timestamp": int,
@@ -33,12 +33,12 @@ def assert_mozlog(lines):
 
 
 def other_app(directory, source):
-    """Write an app, ``other_app:app``, and return the variables with which gunicorn finds it."""
+    """Write an app, ``other_app:app``, and return environment variables to find it."""
     (directory / "other_app.py").write_text(source)
     return {"GUNICORN_CMD_ARGS": f"{ON_LOOPBACK} --pythonpath {directory}"}
 
 
-@pytest.mark.parametrize("command", [JSON, INI, PYTHON], ids=WAYS)
+@pytest.mark.parametrize("command", [JSON, INI, PYTHON], ids=CONFIGURATIONS)
 def test_every_line_is_mozlog(command):
     """The lines of the start, a page, a traceback and the end are mozlog, each once."""
     with served(command) as example:
@@ -50,18 +50,18 @@ def test_every_line_is_mozlog(command):
         gunicorn = example.logged("gunicorn.error")
     assert_mozlog(lines)
     assert {line["Type"] for line in lines} == {"gunicorn.error", "request.summary", LOGGER}
-    own = [fields["msg"] for fields in gunicorn]
-    assert len(own) == len(set(own))
-    assert own[0].startswith("Starting gunicorn")
-    assert any(message.startswith("Worker exiting") for message in own)
-    (fault,) = [line["Fields"] for line in lines if "traceback" in line["Fields"]]
-    assert fault["error"] == "RuntimeError('This page is broken')"
-    assert fault["traceback"].endswith("RuntimeError: This page is broken")
+    texts = [fields["msg"] for fields in gunicorn]
+    assert len(texts) == len(set(texts))
+    assert texts[0].startswith("Starting gunicorn")
+    assert any(text.startswith("Worker exiting") for text in texts)
+    (error,) = [line["Fields"] for line in lines if "traceback" in line["Fields"]]
+    assert error["error"] == "RuntimeError('This page is broken')"
+    assert error["traceback"].endswith("RuntimeError: This page is broken")
     assert (fine["code"], broken["msg"]) == (200, "This page is broken")
 
 
 @pytest.mark.parametrize("command", [JSON, PYTHON], ids=["dictConfig", "gunicorn.conf.py"])
-def test_the_request_id_is_in_what_the_app_logs(command):
+def test_records_of_the_app_have_the_request_id(command):
     """The filter adds the request ID to the records of the app's logger."""
     with served(command) as example:
         answer = example.get("/")
@@ -71,7 +71,7 @@ def test_the_request_id_is_in_what_the_app_logs(command):
     assert logged["page"] == "/"
 
 
-@pytest.mark.parametrize("command", [JSON, INI, PYTHON], ids=WAYS)
+@pytest.mark.parametrize("command", [JSON, INI, PYTHON], ids=CONFIGURATIONS)
 def test_an_import_error_is_logged_as_mozlog(command, tmp_path):
     """An import error is mozlog on stdout; gunicorn's plain text is on stderr only."""
     environment = other_app(tmp_path, "import os\n\nos.environ['NOT_SET']\n")
@@ -84,7 +84,7 @@ def test_an_import_error_is_logged_as_mozlog(command, tmp_path):
     ]
 
 
-def test_warnings_are_mozlog_too(tmp_path):
+def test_warnings_are_mozlog(tmp_path):
     """Python's warnings are mozlog with the configuration in Python."""
     source = """
     import warnings

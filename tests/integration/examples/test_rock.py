@@ -1,4 +1,4 @@
-"""The rock example meets the rules of Rockcraft's flask-framework extension, and is served."""
+"""The rock example is valid for Rockcraft's extension flask-framework, and is served."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def seconds(duration):
 
 @pytest.fixture
 def rock(tmp_path):
-    """Serve the rock's files in the rock's directories, with the extension's command."""
+    """Serve the rock's files with the directories and the command of the extension."""
     for path in PRIMED:
         folder, _, name = path.rpartition("/")
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def test_the_extension_accepts_the_project():
     assert documented("rock/rockcraft.yaml") == ["rockcraft pack"]
 
 
-def test_the_checks_are_what_pebble_understands():
+def test_the_checks_are_valid_for_pebble():
     """Checks have known keys, and a timeout between the heartbeat's deadline and the period."""
     assert {check["level"] for check in PROJECT["checks"].values()} == {"alive", "ready"}
     for check in PROJECT["checks"].values():
@@ -82,7 +82,7 @@ def test_the_rock_serves(rock):
     assert summary["path"] == "/"
 
 
-def test_it_is_served_without_a_rock_too():
+def test_the_app_is_served_without_a_rock():
     """The documented command serves the app from the repository's root."""
     (command,) = documented("rock/app.py")
     with served(command, GUNICORN_CMD_ARGS=ON_LOOPBACK) as app:

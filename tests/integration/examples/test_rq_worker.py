@@ -1,4 +1,4 @@
-"""The RQ example: the worker's endpoints answer, also while jobs or its Redis fail."""
+"""The RQ example serves endpoints, also while jobs or its Redis fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rq import Queue
 from servers import redis_server
 from waiting import TIMEOUT_S, wait_until
 
-# The example, with short times, and a signal that makes its main thread wait forever.
+# The example with short limits, and a signal that blocks the main thread forever.
 STUCK = """
 import signal, threading
 from examples import rq_worker
@@ -40,7 +40,7 @@ def rq_worker(redis_url, command="python -m examples.rq_worker"):
 
 
 def wait_until_idle(redis_url):
-    """Wait until the worker waits for a job: only then does RQ outlive its Redis."""
+    """Wait until the worker waits for a job: RQ survives the end of its Redis only then."""
     with Redis.from_url(redis_url) as client:
         wait_until(lambda: client.info("clients")["blocked_clients"])
 
@@ -52,7 +52,7 @@ def queue(redis_url):
         yield Queue("default", connection=client)
 
 
-def test_jobs_run_and_leave_the_endpoints_alone(redis_url, queue, tmp_path):
+def test_jobs_do_not_affect_the_endpoints(redis_url, queue, tmp_path):
     """The process that RQ forks for a job does not hold the port or end the endpoints."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -61,7 +61,7 @@ def test_jobs_run_and_leave_the_endpoints_alone(redis_url, queue, tmp_path):
         assert greeting.latest_result(timeout=TIMEOUT_S).return_value == "Hello, Ada"
 
         reading = queue.enqueue("pathlib.Path.read_text", Path(fifo))
-        with fifo.open("w") as pipe:  # opens when the job has opened it too
+        with fifo.open("w") as pipe:  # waits until the job opens it
             _worker, horse = worker.family()
             assert listening_ports(horse) == []
             during = heartbeat(port)
@@ -75,8 +75,8 @@ def test_jobs_run_and_leave_the_endpoints_alone(redis_url, queue, tmp_path):
     assert lbheartbeat_status(port) is None
 
 
-def test_a_job_that_is_killed_leaves_the_endpoints_alone(redis_url, queue, tmp_path):
-    """A killed job, as by the kernel when memory is short, does not end the endpoints."""
+def test_a_killed_job_does_not_affect_the_endpoints(redis_url, queue, tmp_path):
+    """A job may be killed, such as by the kernel when memory is short."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with rq_worker(redis_url) as (worker, port):
@@ -89,7 +89,7 @@ def test_a_job_that_is_killed_leaves_the_endpoints_alone(redis_url, queue, tmp_p
         assert heartbeat(port)[0] == 200
 
 
-def test_without_its_redis_the_heartbeat_fails_and_the_worker_lives():
+def test_without_its_redis_the_heartbeat_fails_and_the_worker_continues():
     """Without Redis the heartbeat is 500 with the reason, and ``/__lbheartbeat__`` is 200."""
     with redis_server() as server, rq_worker(server.url) as (worker, port):
         wait_until_idle(server.url)

@@ -1,4 +1,4 @@
-"""The Sentry example with the real SDK and a transport that prints the events."""
+"""The Sentry example, with the real SDK and a transport that prints the events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_exception_is_one_event_with_the_request_id():
 
 
 def test_the_exception_is_in_the_summary_too():
-    """The log still has an ERROR summary with the exception's text and the same request ID."""
+    """The log has an ERROR summary with the exception's text and the same request ID."""
     done = run([sys.executable, "-c", PROGRAM], check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     summaries = [line for line in lines if line.get("Type") == "request.summary"]

@@ -1,4 +1,4 @@
-"""The StatsD example sends what the reference documents promise, to a real UDP socket."""
+"""The StatsD example sends the metrics of the reference documents to a real UDP socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from waiting import TIMEOUT_S
 
 @pytest.fixture
 def daemon():
-    """Be a StatsD daemon: listen for datagrams."""
+    """Listen for datagrams like a StatsD daemon."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.settimeout(TIMEOUT_S)
@@ -21,13 +21,13 @@ def daemon():
 
 
 def received(daemon):
-    """Return the next two datagrams, with the duration rounded away."""
+    """Return the next two datagrams, with the duration replaced by 0."""
     lines = [daemon.recv(1000).decode() for _ in range(2)]
     return [re.sub(r":\d+\.\d+\|", ":0.0|", line) for line in lines]
 
 
 def test_each_heartbeat_is_counted_and_timed(daemon, tmp_path):
-    """One counter for a heartbeat that passes, one for one that fails, one timer per check."""
+    """Each heartbeat increments the counter of its result, and sends a timer per check."""
     maintenance = tmp_path / "maintenance"
     environment = {
         "STATSD_HOST": "127.0.0.1",

@@ -26,7 +26,7 @@ class Answer(NamedTuple):
         return value
 
     def as_unwrapped(self):
-        """Return the app's part of the response: all except the request's ID and the time."""
+        """Return the response without request IDs and the date."""
         headers = [
             header for header in self.headers if header[0].lower() not in {"x-request-id", "date"}
         ]
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 def ask(app, path="/page", method="GET", body=b"", **keys):
-    """Call an app as a server does, and read its response."""
+    """Call an app, and return its response."""
     keys = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body), **keys}
     server, content = call(app, make_environ(path, method, **keys))
     return Answer(server.status, server.starts[-1][1], content)

@@ -17,7 +17,7 @@ def framework(request):
 def ask_both(framework, summaries):
     """Return a function that requests a page with and without the middleware.
 
-    The answers must be the same, and the wrapped app's must have its one summary.
+    Both responses must be equal, and the one of the wrapped app must have one summary.
     """
 
     def ask_both(path, method="GET", *, middleware=lambda app: app, **keys):

@@ -27,7 +27,7 @@ django.setup()
 
 
 def make_app(*, propagate=False, allowed_hosts=("*",), ssl_redirect=False):
-    """Make the app. Django's settings are the process's: those of the app made last count.
+    """Make the app, and replace the settings of the process.
 
     Args:
         propagate: Whether an exception reaches the server; by default it becomes a page.

@@ -11,7 +11,7 @@ def make_app(*, propagate=False):
 
     Args:
         propagate: Whether an exception reaches the server, by a handler that raises it again;
-            by default it becomes an answer.
+            by default it becomes a response.
     """
     app = falcon.App()
     for resource in (Page, Error, Stream, Breaks, File, Redirect, Upload, Cookies):

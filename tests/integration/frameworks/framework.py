@@ -1,4 +1,4 @@
-"""The frameworks, and how an app of each is wrapped."""
+"""The frameworks under test, and functions that wrap their apps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def around(app, middleware):
-    """Wrap an app as README shows for any framework; the server gets the result."""
+    """Wrap an app as in README; the server gets the wrapped app."""
     dockerflow = DockerflowMiddleware(middleware(app))
     return dockerflow, dockerflow
 
 
 def inside_flask(app, middleware):
-    """Wrap a Flask app as Flask's documentation shows for any middleware."""
+    """Wrap ``app.wsgi_app`` as in Flask's documentation; the server gets the Flask app."""
     app.wsgi_app = dockerflow = DockerflowMiddleware(middleware(app.wsgi_app))
     return app, dockerflow
 
@@ -37,19 +37,19 @@ class Framework:
     """A framework, and one way to wrap its apps.
 
     Attributes:
-        name: Shown in the tests' names.
-        make_app: Makes the app, with ``propagate`` for exceptions that reach the server.
-        put: Wraps an app, with another middleware around the app; returns the app for the server,
-            and what checks are registered with.
+        name: The name, which is shown in the tests' names.
+        make_app: Makes the app; with ``propagate``, exceptions reach the server.
+        wrap: Wraps an app, with another middleware in between; returns the app for the server, and
+            the object that has the checks.
     """
 
     name: str
     make_app: Callable
-    put: Callable = around
+    wrap: Callable = around
 
     def wrapped(self, middleware=lambda app: app, **options):
         """Make an app and wrap it, with another middleware in between."""
-        return self.put(self.make_app(**options), middleware)[0]
+        return self.wrap(self.make_app(**options), middleware)[0]
 
     def __str__(self):
         return self.name

@@ -1,7 +1,7 @@
-"""The parts that the small apps of all frameworks share.
+"""Functions that the apps of all frameworks share.
 
 Each app has ``/page``, ``/error``, ``/stream``, ``/breaks``, ``/file``, ``/redirect``, ``/upload``
-and ``/cookies``, written as the framework's own documentation would.
+and ``/cookies``, written in the style of the framework's documentation.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ def breaking_chunks():
 
 
 def receipt(title, filename, content):
-    """Describe the upload."""
+    """Return a text about an upload."""
     return f"{title}: {filename}, {len(content)} bytes"

@@ -1,4 +1,4 @@
-"""A plain WSGI app, with the parser that the standard library has for forms."""
+"""A plain WSGI app, with the form parser of the standard library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other middlewares inside and outside the middleware, with an app of each framework."""
+"""Other middlewares work inside and outside the middleware, with each framework."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dockerflow_wsgi import ConfigurationError, DockerflowMiddleware, get_reques
 
 
 def dispatcher(app):
-    """Put an app without a prefix into a dispatcher with another app."""
+    """Mount an app at the root of a dispatcher that has another app."""
     return DispatcherMiddleware(app, {"/other": NotFound()})
 
 
@@ -34,12 +34,12 @@ def open_telemetry(app):
 
 
 def between(framework, middleware, **options):
-    """Make an app with another middleware inside ours."""
+    """Make an app with another middleware inside the middleware."""
     return framework.wrapped(middleware, **options)
 
 
 def around(framework, middleware, **options):
-    """Make an app with another middleware outside ours."""
+    """Make an app with another middleware outside the middleware."""
     return middleware(framework.wrapped(**options))
 
 
@@ -56,14 +56,14 @@ PATHS = ("/page", "/stream", "/file", "/cookies", "/error")
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("middleware", [*MIDDLEWARES, pytest.param(validator, id="validator")])
-def test_a_middleware_between_us_and_the_app(ask_both, middleware, path):
+def test_pages_with_a_middleware_inside(ask_both, middleware, path):
     """Each page is the same with another middleware inside, with one ID and one summary."""
     ask_both(path, middleware=middleware)
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("middleware", MIDDLEWARES)
-def test_a_middleware_around_us(framework, summaries, middleware, path):
+def test_pages_with_a_middleware_outside(framework, summaries, middleware, path):
     """Each page is the same with another middleware outside, with one ID and one summary."""
     expected = ask(middleware(framework.make_app()), path)
     answer = ask(around(framework, middleware), path)
@@ -86,7 +86,7 @@ def test_probes_are_answered(framework, summaries, middleware, order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_proxy_fix_tells_the_app_where_the_client_is(framework, order):
+def test_proxy_fix_changes_redirects(framework, order):
     """A redirect leads to the host and the prefix of the client's request."""
     headers = {
         "HTTP_X_FORWARDED_HOST": "acme.test",
@@ -126,7 +126,7 @@ def sentry_events():
 
 @pytest.mark.parametrize("path", ["/error", "/breaks"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_sentry_sees_an_exception_once(framework, summaries, sentry_events, order, path):
+def test_sentry_reports_an_exception_once(framework, summaries, sentry_events, order, path):
     """Sentry and the summary have an exception once each, also in the middle of a stream."""
     app = order(framework, SentryWsgiMiddleware, propagate=True)
     with pytest.raises(ValueError, match="broken view"):
@@ -169,12 +169,12 @@ def test_open_telemetrys_span_ends_with_an_exception(framework, summaries, order
 
 
 def below(prefix, app):
-    """Mount an app below a prefix in a dispatcher with another app."""
+    """Mount an app below a prefix of a dispatcher that has another app."""
     return DispatcherMiddleware(NotFound(), {prefix: app})
 
 
 def test_mounted_below_a_prefix(framework, summaries):
-    """Every path, the endpoints' too, is relative to the mount; links have the prefix."""
+    """All paths, also of the endpoints, are relative to the mount point; links have the prefix."""
     app = below("/shop", framework.wrapped())
     assert ask(app, "/shop/page").body == pages.GREETING.encode()
     assert ask(app, "/shop/redirect").get("Location") in {
@@ -186,7 +186,7 @@ def test_mounted_below_a_prefix(framework, summaries):
     assert ask(app, "/__heartbeat__").status == "404 NOT FOUND"
 
 
-def test_around_what_is_mounted_below_a_prefix(framework, summaries):
+def test_around_a_dispatcher(framework, summaries):
     """The endpoints of a wrapped dispatcher are at the root; other paths reach the app."""
     app = DockerflowMiddleware(below("/shop", framework.make_app()))
     assert ask(app, "/__heartbeat__").status == "200 OK"

@@ -1,4 +1,4 @@
-"""The endpoints in front of an app of each framework, over a real server."""
+"""The endpoints respond in front of an app of each framework, over a real server."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def get(port, path):
     return Reply(head.split(b"\r\n")[0].partition(b" ")[2], head, body)
 
 
-def test_over_a_real_server(framework, summaries, version_directory, monkeypatch):
-    """Serve pages and probes with a WSGI validator on both sides of the middleware."""
+def test_pages_and_probes_are_valid_wsgi(framework, summaries, version_directory, monkeypatch):
+    """Pages and probes are valid WSGI on both sides of the middleware."""
     monkeypatch.setenv("DOCKERFLOW_VERSION_PATH", str(version_directory))
     with wsgiref_server(validator(framework.wrapped(validator))) as port:
         page = get(port, "/page")
@@ -60,7 +60,7 @@ def test_a_plain_probe_is_answered(framework, path):
         pytest.param({"ssl_redirect": True}, b"301 Moved Permanently", id="SECURE_SSL_REDIRECT"),
     ],
 )
-def test_what_django_refuses_is_answered(refusal, status):
+def test_probes_that_django_would_refuse_are_answered(refusal, status):
     """Django's host check and its redirect to HTTPS do not affect probes."""
     app = DockerflowMiddleware(django_app.make_app(**refusal))
     with wsgiref_server(app) as port:
@@ -70,12 +70,12 @@ def test_what_django_refuses_is_answered(refusal, status):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
-def test_no_endpoint_asks_the_app(framework, method):
-    """The middleware answers the endpoints for every method."""
+def test_no_endpoint_calls_the_app(framework, method):
+    """The middleware handles every method of an endpoint without calling the app."""
 
     def forbidden(_app):
         def app(_environ, _start_response):
-            raise AssertionError("the app was asked")
+            raise AssertionError("the app was called")
 
         return app
 

@@ -10,6 +10,6 @@ import pytest
 
 @pytest.fixture
 def directory():
-    """Make a directory with a short name: the path of a Unix socket has at most a hundred bytes."""
+    """Make a directory with a short path: the path of a Unix socket is limited to 107 bytes."""
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)

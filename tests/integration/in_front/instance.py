@@ -1,7 +1,7 @@
 """One instance of a service behind a proxy.
 
-From the environment: ``INSTANCE`` its name, ``LOG_FILE`` and ``LOG_LEVEL``; ``REDIS_URL``, if it
-has a Redis; ``DATABASE_URL`` and ``SCRIPTS``, if it has a database with migrations.
+The environment has its name ``INSTANCE``, ``LOG_FILE`` and ``LOG_LEVEL``, and optionally
+``REDIS_URL``, or ``DATABASE_URL`` and ``SCRIPTS`` of a database with migrations.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def app(environ, start_response):
     return [json.dumps(shown).encode()]
 
 
-def as_it_came(environ):
-    """Return the request line and the headers as the server parsed them."""
+def received_fields(environ):
+    """Return the protocol and the names of the headers that the server received."""
     headers = sorted(key for key in environ if key.startswith("HTTP_"))
     return {"protocol": environ["SERVER_PROTOCOL"], "headers": " ".join(headers)}
 
@@ -46,5 +46,5 @@ wrapped_app = DockerflowMiddleware(
     app,
     **services,
     version_path=Path(__file__).parents[3] / "examples",
-    summary_extra=as_it_came,
+    summary_extra=received_fields,
 )

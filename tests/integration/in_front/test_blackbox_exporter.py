@@ -1,4 +1,4 @@
-"""Prometheus' blackbox exporter probes the endpoints as in ``examples/blackbox_exporter``."""
+"""Prometheus' blackbox exporter probes the endpoints, with the example's configuration."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Exporter:
     """A running blackbox exporter.
 
     Args:
-        address: Where it listens.
-        app: The instance that it probes.
+        address: The host and port of the exporter.
+        app: The `fronts.Instance` that it probes.
     """
 
     def __init__(self, address, app):
@@ -68,7 +68,7 @@ def test_an_endpoint_passes_the_usual_probe(directory, path):
         assert exporter.probe(path) == ("1", "200")
 
 
-def test_a_failing_heartbeat_fails_the_probe_until_it_is_well(directory):
+def test_a_failing_heartbeat_fails_the_probe_until_it_recovers(directory):
     """The heartbeat fails while the app's Redis is down; ``/__lbheartbeat__`` always succeeds."""
     path = directory / "redis"
     with (

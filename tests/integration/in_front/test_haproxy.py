@@ -1,4 +1,4 @@
-"""HAProxy in front of two instances, with the configuration in ``examples/haproxy``."""
+"""HAProxy in front of two instances, with the example's configuration."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class HAProxy(Proxy):
     """A running HAProxy.
 
     Args:
-        path: Its frontend's socket.
-        stats: Its stats socket.
+        path: The socket of the frontend.
+        stats: The socket of the statistics.
     """
 
     def __init__(self, path, stats):
@@ -37,7 +37,7 @@ class HAProxy(Proxy):
         self._stats = stats
 
     def server(self, backend, name):
-        """Return a server's line of ``show stat``."""
+        """Return a server's row of ``show stat``."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT_S)
             connection.connect(str(self._stats))
@@ -49,10 +49,10 @@ class HAProxy(Proxy):
     def state(self, backend, name):
         """Return a server's status, and the result of its last check."""
         row = self.server(backend, name)
-        return row["status"], row["check_status"].removeprefix("* ")  # the next one runs
+        return row["status"], row["check_status"].removeprefix("* ")  # "*": a check is running
 
     def wait_for(self, state, backend, *names):
-        """Wait until servers are in a state."""
+        """Wait until all servers are in a state."""
 
         def is_in_state():
             return all(self.state(backend, name) == state for name in names)
@@ -66,7 +66,7 @@ class HAProxy(Proxy):
         return {json.loads(body)["instance"] for _status, _headers, body in answers}
 
     def wait_for_code(self, code, backend, name):
-        """Wait until a server's last check has a status code, which it lacks during a check."""
+        """Wait until a server's last check has this status code; it has none during a check."""
 
         def has_code():
             return self.server(backend, name)["check_code"] == code
@@ -74,9 +74,9 @@ class HAProxy(Proxy):
         wait_until(has_code)
 
     def wait_until_served_by(self, *names):
-        """Wait until just these servers answer; on a busy machine, one may miss a check meanwhile.
+        """Wait until exactly these servers respond, while no request fails.
 
-        No request may fail in the meantime.
+        On a busy machine, a server may fail a check in the meantime.
         """
 
         def are_serving():
@@ -128,8 +128,8 @@ def test_a_plain_probe_is_answered_and_logged_at_debug(directory):
     assert {(one["Fields"]["path"], one["Severity"]) for one in logged} == {("/", INFO)}
 
 
-def test_a_killed_instance_is_left_out_until_it_is_back(directory):
-    """All requests of a dead instance go to the other one, also before HAProxy notices."""
+def test_a_killed_instance_gets_no_requests_until_it_is_back(directory):
+    """The other instance gets all requests, also before HAProxy notices the killed one."""
     with (
         reserved_port() as port,
         instance("app2", directory) as app2,
@@ -152,7 +152,7 @@ def test_a_killed_instance_is_left_out_until_it_is_back(directory):
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 502)])
-def test_a_request_under_way_when_its_instance_is_killed(directory, method, status):
+def test_a_request_in_progress_when_its_instance_is_killed(directory, method, status):
     """HAProxy repeats a ``GET`` on the other instance, but not a ``POST``."""
     with (
         instance("app1", directory) as app1,
@@ -163,15 +163,15 @@ def test_a_request_under_way_when_its_instance_is_killed(directory, method, stat
         proxy.wait_for(UP, "ready", "app1", "app2")
         for process in app1.server.family():
             process.suspend()
-        answers = [threads.submit(proxy.ask, method=method) for _ in range(2)]  # one for each
+        answers = [threads.submit(proxy.ask, method=method) for _ in range(2)]  # one per instance
         answered = as_completed(answers, timeout=TIMEOUT_S)
         assert next(answered).result()[0] == 200
         app1.server.kill()
         assert next(answered).result()[0] == status
 
 
-def test_an_instance_whose_heartbeat_fails_is_left_out_until_it_is_well(directory):
-    """An instance without its Redis gets no requests; HAProxy reports its heartbeat."""
+def test_an_instance_with_a_failing_heartbeat_gets_no_requests(directory):
+    """An instance without its Redis gets no requests until its heartbeat recovers."""
     path = directory / "redis"
     with (
         instance("app1", directory, REDIS_URL=f"unix://{path}") as app1,
@@ -192,7 +192,7 @@ def test_an_instance_whose_heartbeat_fails_is_left_out_until_it_is_well(director
             proxy.wait_until_served_by("app1", "app2")
 
 
-def test_the_answer_of_a_slow_heartbeat_is_waited_for(directory):
+def test_a_slow_heartbeat_is_waited_for(directory):
     """If an instance's Redis hangs, HAProxy reports the heartbeat's status instead of a timeout."""
     path = directory / "redis"
     hasty = {"DOCKERFLOW_CHECK_TIMEOUT": "0.5"}
@@ -209,7 +209,7 @@ def test_the_answer_of_a_slow_heartbeat_is_waited_for(directory):
         proxy.wait_for(UP, "ready", "app1")
 
 
-def test_when_no_instance_is_ready_all_that_live_serve(directory):
+def test_without_a_ready_instance_all_live_ones_serve(directory):
     """Without the Redis that all instances share, pages that do not need it are still served."""
     path = directory / "redis"
     shared = {"REDIS_URL": f"unix://{path}"}

@@ -1,9 +1,10 @@
-"""nginx generates the request ID of an app behind it, with the file in ``examples/nginx``."""
+"""nginx generates the request IDs of an app behind it, with the example's configuration."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 
 import pytest
 from fronts import Proxy, instance
@@ -12,7 +13,7 @@ from servers import EXAMPLES
 from system import program
 from waiting import wait_until
 
-# What a distribution's nginx.conf has around the example, kept within the test's directory.
+# Like the nginx.conf of a distribution, with all paths in the test's directory.
 AROUND = """
 daemon off;
 pid pid;
@@ -30,17 +31,17 @@ http {{
 
 @contextlib.contextmanager
 def nginx(directory, app):
-    """Run nginx with the example, moved to the test's addresses; yield it and its log."""
+    """Run nginx with the example and the test's addresses; yield the proxy and its log."""
     executable = program("nginx", "nginx-light")
     front, log = directory / "front", directory / "access.log"
     example = (EXAMPLES / "nginx" / "app.conf").read_text()
-    for theirs, ours in (
+    for given, changed in (
         ("listen 8080;", f"listen unix:{front};"),
         ("server 127.0.0.1:8000;", f"server {app.address};"),
         ("access_log /var/log/nginx/app.log ", f"access_log {log} "),
     ):
-        assert example.count(theirs) == 1
-        example = example.replace(theirs, ours)
+        assert example.count(given) == 1
+        example = example.replace(given, changed)
     (directory / "app.conf").write_text(example)
     (directory / "nginx.conf").write_text(AROUND.format(example=directory / "app.conf"))
     command = [executable, "-e", "stderr", "-p", directory, "-c", directory / "nginx.conf"]
@@ -51,27 +52,27 @@ def nginx(directory, app):
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Request-ID": "forged"}], ids=["none", "forged"])
-def test_everybody_has_the_request_id_of_nginx(directory, headers):
+def test_the_request_id_of_nginx_is_everywhere(directory, headers):
     """The app, the response, the summary and nginx's log have nginx's ID."""
     with instance("app1", directory) as app1, nginx(directory, app1) as (proxy, log):
-        status, answered, body = proxy.ask("/", headers)
+        status, response_headers, body = proxy.ask("/", headers)
         wait_until(lambda: log.read_text().endswith("\n"))
         wait_until(app1.summaries)
         (line,) = log.read_text().splitlines()
         (summary,) = app1.summaries()
-    made = line.split()[-1]
+    request_id = line.split()[-1]
     assert status == 200
-    assert len(made) == len("0123456789abcdef0123456789abcdef")
-    assert json.loads(body)["id"] == made
-    assert answered.get_all("X-Request-ID") == [made]
-    assert summary["Fields"]["rid"] == made
+    assert re.fullmatch("[0-9a-f]{32}", request_id)
+    assert json.loads(body)["id"] == request_id
+    assert response_headers.get_all("X-Request-ID") == [request_id]
+    assert summary["Fields"]["rid"] == request_id
 
 
 def test_an_endpoint_answers_through_nginx(directory):
     """The endpoints answer through nginx, with nginx's request ID."""
     with instance("app1", directory) as app1, nginx(directory, app1) as (proxy, log):
-        status, answered, body = proxy.ask("/__lbheartbeat__")
+        status, response_headers, body = proxy.ask("/__lbheartbeat__")
         wait_until(lambda: log.read_text().endswith("\n"))
         (line,) = log.read_text().splitlines()
     assert (status, body) == (200, b"")
-    assert answered.get_all("X-Request-ID") == line.split()[-1:]
+    assert response_headers.get_all("X-Request-ID") == line.split()[-1:]

@@ -1,4 +1,4 @@
-"""A rolling deployment: two versions of an app behind HAProxy, while the database is migrated."""
+"""A rolling deployment behind HAProxy, while the database is migrated."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ UNKNOWN_REVISION = "dockerflow.health.I002"
 
 
 class Deployment:
-    """Two places for instances of an app, and the database that they share.
+    """Two servers of HAProxy, with instances of an app that share a database.
 
     Args:
-        directory: Where the scripts, the database and the logs are.
-        ports: The ports of both places, which an old and a new instance can share.
-        stack: Ends what was started.
+        directory: The directory of the scripts, the database and the logs.
+        ports: The ports of the servers, which an old and a new instance can share.
+        stack: The `contextlib.ExitStack` that ends the instances.
+
+    Attributes:
+        ports: The ports by server.
+        instances: The running `fronts.Instance` by server.
     """
 
     def __init__(self, directory, ports, stack):
-        self.places = dict(zip(("app1", "app2"), ports, strict=True))
+        self.ports = dict(zip(("app1", "app2"), ports, strict=True))
         self.instances = {}
         self._directory = directory
         self._stack = stack
@@ -40,21 +44,21 @@ class Deployment:
                 revise(directory / version, revision, below)
 
     def migrate(self, command, revision):
-        """Migrate the database, with the new version's scripts."""
+        """Migrate the database with the scripts of the new version."""
         engine = create_engine(self._url)
         command(make_config(self._directory / NEW, engine), revision)
         engine.dispose()
 
-    def start(self, place, version):
+    def start(self, server, version):
         """Start an instance of a version."""
         options = {"DATABASE_URL": self._url, "SCRIPTS": str(self._directory / version)}
         return self._stack.enter_context(
-            instance(place, self._directory, "--reuse-port", port=self.places[place], **options)
+            instance(server, self._directory, "--reuse-port", port=self.ports[server], **options)
         )
 
-    def replace(self, place, version):
-        """Start an instance of another version in a place, then stop the earlier one."""
-        old, self.instances[place] = self.instances.get(place), self.start(place, version)
+    def replace(self, server, version):
+        """Start an instance of another version, then stop the earlier one of that server."""
+        old, self.instances[server] = self.instances.get(server), self.start(server, version)
         if old is not None:
             old.server.stop()
 
@@ -79,28 +83,28 @@ def requests_to(proxy):
 
 @pytest.fixture
 def deployment(directory):
-    """Deploy the old version to both places."""
+    """Deploy the old version to both servers."""
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(reserved_port()) for _ in range(2)]
         deployment = Deployment(directory, ports, stack)
         deployment.migrate(alembic.command.upgrade, "aaaa")
-        for place in deployment.places:
-            deployment.replace(place, OLD)
+        for server in deployment.ports:
+            deployment.replace(server, OLD)
         yield deployment
 
 
 def check_heartbeats(deployment, *unknown):
-    """Check that all heartbeats are 200, and that the given places report a newer database."""
-    for place, port in deployment.places.items():
+    """Check that all heartbeats are 200, and that the given servers report a newer database."""
+    for server, port in deployment.ports.items():
         for _ in range(3):
             status, shown = heartbeat(port)
             assert status == 200
             messages = [key for found in shown["details"].values() for key in found["messages"]]
-            assert messages == ([UNKNOWN_REVISION] if place in unknown else [])
+            assert messages == ([UNKNOWN_REVISION] if server in unknown else [])
 
 
 def test_heartbeats_stay_200_during_an_upgrade_and_a_downgrade(directory, deployment):
-    """Old code is served while the database is newer, and no request fails."""
+    """Old instances stay ready while the database is newer, and no request fails."""
     check_heartbeats(deployment)
     with haproxy(directory, *deployment.instances.values()) as proxy:
         proxy.wait_for(UP, "ready", "app1", "app2")
@@ -118,5 +122,5 @@ def test_heartbeats_stay_200_during_an_upgrade_and_a_downgrade(directory, deploy
             check_heartbeats(deployment, "app1", "app2")
             deployment.migrate(alembic.command.downgrade, "aaaa")
             check_heartbeats(deployment)
-        proxy.wait_for(UP, "ready", *deployment.places)
+        proxy.wait_for(UP, "ready", *deployment.ports)
     assert set(statuses) == {200}

@@ -22,12 +22,12 @@ TESTS = {
 @pytest.mark.parametrize(
     ("root", "names"),
     [
-        *(("dockerflow", [name]) for name in TESTS),  # its checks belong to the whole process
+        *(("dockerflow", [name]) for name in TESTS),  # its checks are global
         ("dockerflow_wsgi", list(TESTS)),
     ],
 )
 def test_services_pass_their_tests_with_both_packages(root, names, tmp_path, redis_url):
-    """Only the import root differs."""
+    """The tests pass with both packages; only the import root differs."""
     pytest.importorskip("dockerflow")
     directory = shutil.copytree(SERVICES, tmp_path / "service")
     for path in directory.glob("*.py"):

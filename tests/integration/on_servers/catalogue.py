@@ -15,16 +15,16 @@ class ServerKind:
     """A WSGI server with the options it is started with.
 
     Attributes:
-        name: Its name, with what is special of its options.
-        command: What starts it; ``{port}`` and ``{directory}`` are filled in.
-        limits: What it cannot do by itself: the behaviour's name, and the reason. The test runs
-            all the same, and must fail.
-        lacks: What it does not have at all, in the same way; no test runs.
-        recycling: The options that make it replace a worker after three requests.
-        program: A program of the system that it needs, and Debian's package of it.
+        name: The server's name, with its special options.
+        command: The command that starts it, with ``{port}`` and ``{directory}``.
+        limits: The behaviours that the server does not support, with reasons. Their tests run, and
+            must fail.
+        lacks: The behaviours that do not apply to the server, with reasons. Their tests do not run.
+        recycling: The options that replace a worker after three requests.
+        program: A program of the system, and the Debian package that has it.
         is_uwsgi: Whether it is uWSGI, which serves statistics at ``{directory}/stats``.
         truncates: Whether it may lose the end of a response, or all of it, when the app raises
-            in the middle: its abort of the connection overtakes the data.
+            during the body, because it resets the connection before the data is sent.
     """
 
     name: str
@@ -41,9 +41,9 @@ class ServerKind:
 
 
 NO_KEEP_ALIVE = "closes the connection after each response"
-WHOLE_TARGET = "takes the whole target for the path"
+WHOLE_TARGET = "uses the whole target as the path"
 NO_RECYCLING = "has no workers to replace"
-NO_SENDFILE = "has no file wrapper that the kernel serves"
+NO_SENDFILE = "has no file wrapper that uses sendfile"
 
 
 def gunicorn(name, *options, **limits):
@@ -96,7 +96,7 @@ def library(name, *command, truncates=False, **limits):
 SERVERS = [
     gunicorn("sync", keep_alive=NO_KEEP_ALIVE, pipelining=NO_KEEP_ALIVE),
     gunicorn("gthread", "--worker-class=gthread", "--threads=4"),
-    gunicorn("gevent", "--worker-class=gevent", sendfile="its gevent worker does without"),
+    gunicorn("gevent", "--worker-class=gevent", sendfile="its gevent worker does not use it"),
     gunicorn("preload", "--preload", "--workers=3", "--worker-class=gthread", "--threads=4"),
     uwsgi("uWSGI"),
     uwsgi("uWSGI threads", "--processes=2", "--threads=4"),
@@ -111,7 +111,7 @@ SERVERS = [
         "cheroot",
         *("-m", "cheroot", "--bind=127.0.0.1:{port}", "--request-queue-size=128"),
         "pages:application",
-        absolute_form="answers 400: it takes them as a proxy only",
+        absolute_form="answers 400, except as a proxy",
     ),
     library("gevent", "embedded.py", "gevent", "{port}", absolute_form=WHOLE_TARGET),
     library(
@@ -133,7 +133,7 @@ SERVERS = [
         program=("apache2", "apache2 libapache2-mod-wsgi-py3"),
         lacks={"sendfile": NO_SENDFILE},
         limits={
-            "head_has_the_headers_of_get": "drops Content-Length: 0 from an answer to HEAD",
+            "head_has_the_headers_of_get": "removes Content-Length: 0 from a response to HEAD",
         },
         recycling=("-D", "RECYCLING"),
     ),

@@ -1,4 +1,4 @@
-"""Runs each behaviour on each server, and prints the table of both."""
+"""Runs each behaviour on each server, and prints a table of the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def behaviour_of(function):
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test on every server; where one has a limit, it must fail."""
+    """Run a test on every server; it must fail on servers that do not support the behaviour."""
     if "kind" in metafunc.fixturenames:
         behaviour = behaviour_of(metafunc.function)
         kinds = [_case(kind, behaviour) for kind in SERVERS if behaviour not in kind.lacks]
@@ -30,7 +30,7 @@ def _case(kind, behaviour):
 
 @pytest.fixture(scope="session")
 def server(kind):
-    """Run a server for all the tests that do not stop it."""
+    """Run a server for all tests that do not stop it."""
     with running(kind) as server:
         yield server
         server.log.drain()
@@ -39,7 +39,7 @@ def server(kind):
 
 @pytest.fixture(autouse=True)
 def cell(request, kind):
-    """Record the cell of the table that a test belongs to."""
+    """Record the row and column of a test in the table."""
     request.node.user_properties.append(("cell", (behaviour_of(request.function), kind.name)))
 
 
@@ -50,9 +50,9 @@ def pytest_terminal_summary(terminalreporter):
     cells = {}
     for outcome, shown in SHOWN.items():
         for report in terminalreporter.getreports(outcome):
-            place = dict(getattr(report, "user_properties", ())).get("cell")
-            if place:
-                cells[tuple(place)] = shown
+            position = dict(getattr(report, "user_properties", ())).get("cell")
+            if position:
+                cells[tuple(position)] = shown
     if cells:
         terminalreporter.section("what works on which server")
         for line in table(cells):
@@ -60,7 +60,7 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def table(cells):
-    """Draw the behaviours as rows and the servers as columns, with the reasons below."""
+    """Yield the lines of the table: behaviours by server, and the reasons below."""
     width = max(len(behaviour) for behaviour, _server in cells)
     for number, kind in enumerate(SERVERS, 1):
         yield f"{number:{width}}  {kind.name}"

@@ -20,7 +20,7 @@ def serve_wsgiref(port):
 
 
 def serve_werkzeug(port):
-    """Serve with werkzeug's server for development."""
+    """Serve with Werkzeug's development server."""
     from pages import application
     from werkzeug.serving import run_simple
 

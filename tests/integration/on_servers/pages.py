@@ -1,6 +1,6 @@
-"""The app that every server serves: wrapped, or bare for requests with an ``X-Bare`` header.
+"""The app that every server serves, without the middleware for requests with ``X-Bare``.
 
-It logs to the Unix socket ``TEST_LOG``, a connection for each record.
+It logs to the Unix socket ``TEST_LOG``, with one connection per record.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIMEOUT_S = 60
 
 
 class ConnectingHandler(logging.Handler):
-    """Sends each line to the test on a separate connection, so that the test can wait for it."""
+    """Sends each line to the test over a separate connection, without buffering."""
 
     def emit(self, record):
         """Send a line."""
@@ -47,7 +47,7 @@ class Body:
 
 
 def gate(environ):
-    """Wait until the test, which listens on a port, releases this request."""
+    """Wait until the test releases this request, over a connection to the test's port."""
     port = int(parse_qs(environ["QUERY_STRING"])["gate"][0])
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         connection.recv(1)
@@ -76,7 +76,7 @@ def stream(environ, start_response):
 
 
 def endless(environ, start_response):
-    """Stream a body that only the client can end."""
+    """Stream a body without an end, until the client disconnects."""
     start_response("200 OK", [("Content-Type", "text/plain")])
 
     def chunks():
@@ -160,7 +160,7 @@ def fine():
 
 
 def application(environ, start_response):
-    """Serve the wrapped app, or the bare one to compare it with."""
+    """Serve the app with the middleware, or without it for comparison."""
     app = bare if "HTTP_X_BARE" in environ else wrapped
     return app(environ, start_response)
 

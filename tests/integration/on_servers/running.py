@@ -54,10 +54,10 @@ class Log:
     """Receives the lines that a server's processes log.
 
     Args:
-        directory: Where its socket is made.
+        directory: The directory for its socket.
 
     Attributes:
-        broken: Lines that are no JSON.
+        broken: Lines that are not JSON.
     """
 
     def __init__(self, directory):
@@ -87,13 +87,13 @@ class Log:
             return reader.read()
 
     def drain(self):
-        """Receive everything that was sent before."""
+        """Wait until every line sent before has been received."""
         mark = str(uuid.uuid4())
         self._send(json.dumps({"Type": "mark", "Fields": {"mark": mark}}).encode())
         self.wait_for("mark", mark)
 
     def close(self):
-        """Stop."""
+        """Stop receiving."""
         self._send(b"")
         self._thread.join()
         self._socket.close()
@@ -104,28 +104,28 @@ class Log:
             sender.sendall(data)
 
     def find(self, field, value):
-        """Return the lines that have a value in a field, so far."""
+        """Return the lines received so far with this value of a field."""
         return [line for line in self._lines if line["Fields"].get(field) == value]
 
     def wait_for(self, field, value):
-        """Return the first line that has a value in a field, when it is there."""
+        """Wait for a line with this value of a field, and return the first one."""
         with self._changed:
             found = self._changed.wait_for(lambda: self.find(field, value), TIMEOUT_S)
         assert found, f"no line with {field}={value!r} was logged; the last: {self._lines[-3:]}"
         return found[0]
 
     def summaries(self):
-        """Return all summaries so far."""
+        """Return all summaries received so far."""
         return [line for line in self._lines if line["Type"] == "request.summary"]
 
 
 class Running:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        kind: Which.
-        port: Where it listens.
-        log: What the app logs.
+        kind: The `catalogue.ServerKind`.
+        port: The port that it listens on.
+        log: The `Log` of the app.
         file: The bytes of the app's file.
         program: The `programs.Program`.
     """
@@ -146,7 +146,7 @@ class Running:
             return rid, wire.read(method)
 
     def ask_for_bytes(self, target, *headers):
-        """Send a request that may have an invalid response; leave out values that always differ."""
+        """Send a request; return its ID and the bytes of the response, without varying headers."""
         rid = str(uuid.uuid4())
         with Wire(self.port) as wire:
             lines = [f"X-Request-ID: {rid}", "Connection: close", *headers]
@@ -154,7 +154,7 @@ class Running:
             return rid, re.sub(rb"(?im)^(date|x-request-id):.*\n", b"", wire.rest())
 
     def stop(self):
-        """Stop it by SIGTERM, wait for all of its processes, and return the exit status."""
+        """Send SIGTERM, wait for all processes to end, and return the exit status."""
         family = self.program.family()
         status = self.program.stop()
         _gone, alive = psutil.wait_procs(family, timeout=TIMEOUT_S)
@@ -168,8 +168,8 @@ def running(kind, *options, tracer=()):
 
     Args:
         kind: The `catalogue.ServerKind`.
-        *options: Further options of its command.
-        tracer: A command that runs the server's.
+        *options: Additional options of the command.
+        tracer: A command that runs the server's command.
     """
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())

@@ -7,12 +7,11 @@ import json
 import uuid
 
 import pytest
-from on_servers.test_behaviour import ENDPOINTS, comparable
-from on_servers.wire import Wire, request
+from on_servers.wire import ENDPOINTS, Wire, comparable, request
 
 
 def exchange(server, *lines, bare=False, body=b""):
-    """Send unchanged lines, and return the request's ID and all bytes of the response."""
+    """Send lines unchanged, and return the request's ID and all bytes of the response."""
     rid = str(uuid.uuid4())
     head = [*lines, f"X-Request-ID: {rid}", "Connection: close", *["X-Bare: 1"] * bare, "", ""]
     with Wire(server.port) as wire:
@@ -27,7 +26,7 @@ def status_of(received):
 
 @pytest.fixture(autouse=True)
 def still_serves(server):
-    """Check after each test that the server still serves, and that every line it logged is JSON."""
+    """Check after each test that the server responds, and that each line of its log is JSON."""
     yield
     rid, response = server.ask("GET", "/__heartbeat__")
     assert response.status == 200
@@ -50,14 +49,14 @@ ODD_TARGETS = [
 
 
 def read_environ(received):
-    """Return the app's report of its environ; ``None`` if the app did not respond."""
+    """Return the environ that the app has sent; ``None`` if the app was not called."""
     body = received.partition(b"\r\n\r\n")[2]
     shown = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1]) if b"{" in body else {}
     return shown if "PATH_INFO" in shown else None
 
 
 def test_odd_targets(server):
-    """The app gets the same path as without the middleware, or the server refuses the same."""
+    """The app gets the same path as without the middleware, or the server refuses both."""
     for method, target in itertools.product(("GET", "OPTIONS"), ODD_TARGETS):
         line = f"{method} {target} HTTP/1.1"
         _rid, bare = exchange(server, line, "Host: localhost", bare=True)
@@ -65,9 +64,9 @@ def test_odd_targets(server):
         assert status_of(wrapped) == status_of(bare), line
         expected = read_environ(bare)
         if expected is None:
-            continue  # the server itself answered
+            continue  # the server has refused the target
         path = expected["PATH_INFO"]
-        if path.removesuffix("/") in ENDPOINTS:  # or a server made one slash of two
+        if path.removesuffix("/") in ENDPOINTS:  # also "//", which some servers normalize
             assert b"cache-control: no-store" in wrapped.lower(), line
         else:
             shown = read_environ(wrapped)
@@ -80,7 +79,7 @@ def test_odd_targets(server):
 
 
 def test_absolute_form(server):
-    """An absolute-form target finds the endpoint, where the server takes its path (RFC 9112)."""
+    """An absolute-form target finds the endpoint if the server extracts the path (RFC 9112)."""
     _rid, received = exchange(
         server, "GET http://localhost/__lbheartbeat__ HTTP/1.1", "Host: localhost"
     )
@@ -96,7 +95,7 @@ def test_percent_encoded_endpoint(server):
 
 def test_plain_http_1_0(server):
     """A probe by HTTP/1.0 without headers, as HAProxy sends it, is answered."""
-    for path in ("/__version__", "/__heartbeat__", "/__lbheartbeat__"):
+    for path in ENDPOINTS:
         with Wire(server.port) as wire:
             wire.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             assert status_of(wire.rest()) == 200
@@ -128,7 +127,7 @@ def test_odd_request_ids(server):
             wire.send(request("GET", "/", *lines, "Connection: close"))
             received = wire.rest()
         if status_of(received) == 400:
-            continue  # the server refuses such a header itself
+            continue  # the server refuses such a header
         assert status_of(received) == 200
         shown = read_environ(received)
         rid = shown["dockerflow.request_id"]

@@ -1,4 +1,4 @@
-"""HTTP as bytes on a socket, without changes by a client library."""
+"""Sends and receives HTTP over sockets, without changes by a client library."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from http.client import HTTPResponse
 
 from waiting import TIMEOUT_S
 
+ENDPOINTS = ("/__version__", "/__heartbeat__", "/__lbheartbeat__")
+
 
 @dataclass
 class Response:
-    """A response without changes.
+    """A response.
 
     Attributes:
-        status: Its code.
-        headers: Names in lower case and values, in order.
+        status: The status code.
+        headers: The names, in lower case, and values, in order.
         body: The body, without its transfer encoding.
     """
 
@@ -27,8 +29,14 @@ class Response:
     def header(self, name):
         """Return the one value of a header, or ``None``."""
         values = [value for key, value in self.headers if key == name.lower()]
-        assert len(values) < 2, f"{name} came {len(values)} times: {values}"
+        assert len(values) < 2, f"{len(values)} values of {name}: {values}"
         return values[0] if values else None
+
+
+def comparable(response):
+    """Return a response without the values that differ between requests."""
+    headers = [item for item in response.headers if item[0] not in {"date", "x-request-id"}]
+    return response.status, sorted(headers), response.body
 
 
 class _SharedReader(io.BufferedReader):
@@ -40,7 +48,7 @@ class Wire:
     """A connection to a server on this machine.
 
     Args:
-        port: The server's.
+        port: The port of the server.
     """
 
     def __init__(self, port):
@@ -62,7 +70,7 @@ class Wire:
         self._socket.sendall(data)
 
     def begin(self, method="GET"):
-        """Read a response's head, and return the ``HTTPResponse`` to read its body from."""
+        """Read the head of a response, and return the ``HTTPResponse``."""
         response = HTTPResponse(self, method=method)
         response.begin()
         return response
@@ -77,12 +85,12 @@ class Wire:
         """Read until the server closes the connection."""
         try:
             return self._reader.read()
-        except ConnectionResetError:  # it had not read all that was sent
+        except ConnectionResetError:  # the server has not read all bytes
             return b""
 
 
 def request(method, target, *headers, body=b"", version="1.1"):
-    """Write a request; each header is a line."""
+    """Return the bytes of a request; each header is a line."""
     lines = [f"{method} {target} HTTP/{version}", *headers]
     if version == "1.1" and not any(line.lower().startswith("host:") for line in headers):
         lines.append("Host: localhost")
@@ -92,7 +100,7 @@ def request(method, target, *headers, body=b"", version="1.1"):
 
 
 class Gate:
-    """Releases a waiting request of ``pages``, once for each `open`."""
+    """Lets a waiting request of ``pages`` continue, once for each `open`."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -106,7 +114,7 @@ class Gate:
         self._listener.close()
 
     def open(self):
-        """Wait until a request waits, and release it."""
+        """Wait for a request that waits, and let it continue."""
         connection, _address = self._listener.accept()
         with connection:
             connection.sendall(b"!")

@@ -191,7 +191,7 @@ class TestAddress:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             assert serve(registry).port is None
-        assert "there is no thread: can't start new thread" in records[0].getMessage()
+        assert "cannot start a thread: can't start new thread" in records[0].getMessage()
         assert lbheartbeat_status(serve(registry).port) == 200
 
     def test_ipv6(self, registry, serve):

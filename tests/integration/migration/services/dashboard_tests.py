@@ -29,7 +29,7 @@ def load_user(request):
 
 
 def add_dockerflow(app):
-    """Add the extension, as an entry point that is loaded at the end."""
+    """Add the extension, like an entry point that is loaded at the end."""
     Dockerflow(app, db=db, migrate=migrate, redis=redis_connection)
 
 
@@ -59,8 +59,8 @@ def client(caplog, tmp_path):
     return app.test_client()
 
 
-def test_heartbeat_asks_the_services(client):
-    """The database and Redis are asked."""
+def test_heartbeat_checks_the_services(client):
+    """The heartbeat checks the database and Redis."""
     shown = client.get("/__heartbeat__").json["checks"]
     assert (shown["check_database_connected"], shown["check_redis_connected"]) == ("ok", "ok")
 
@@ -78,7 +78,7 @@ def test_the_user_of_the_key_is_logged(client, caplog):
 
 
 def test_redirects_have_a_summary_each(client, caplog):
-    """A client that follows redirects makes two requests."""
+    """Each request of a client that follows redirects has a summary."""
     client.get("/old", follow_redirects=True)
     paths = [one.path for one in caplog.records if one.name == "request.summary"]
     assert paths == ["/old", "/session"]

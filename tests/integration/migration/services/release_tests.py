@@ -15,7 +15,7 @@ class Backend:
         self.version_path = version_path
 
     def init_dockerflow(self, app):
-        """Keep heartbeats out of the log, and answer with the service's own version."""
+        """Add the extension, with the version of the service, and log only its errors."""
         dockerflow = Dockerflow(version_path=self.version_path)
         dockerflow.logger.setLevel(logging.ERROR)
         dockerflow.init_app(app)
@@ -23,7 +23,7 @@ class Backend:
         return dockerflow
 
     def check_configuration(self):
-        """Run in the app's context."""
+        """Check the configuration of the current app."""
         if "RELEASE_QUEUE" not in current_app.config:
             return [checks.Error("RELEASE_QUEUE is missing", id="release.E001")]
         return []
@@ -50,13 +50,13 @@ def test_version(backend):
 
 
 def test_extension_is_kept(backend):
-    """The app has what ``init_app`` made."""
+    """The app has the extension in ``extensions``."""
     app = backend.create_app()
     assert app.extensions["dockerflow"] is app.releases
 
 
 def test_check_sees_the_configuration(backend):
-    """Two apps have two configurations."""
+    """The check sees the configuration of its app."""
     good = backend.create_app(RELEASE_QUEUE="q").test_client().get("/__heartbeat__")
     assert (good.status_code, good.json["checks"]["configuration"]) == (200, "ok")
     bad = backend.create_app().test_client().get("/__heartbeat__")
@@ -65,7 +65,7 @@ def test_check_sees_the_configuration(backend):
 
 
 def test_posts_have_a_summary(backend, caplog):
-    """A POST is logged as it arrived."""
+    """The summary of a POST has the method and the path."""
     caplog.set_level(logging.INFO, "request.summary")
     assert backend.create_app().test_client().post("/ship", data={"a": 1}).text == "shipped"
     assert [(record.method, record.path) for record in caplog.records] == [("POST", "/ship")]

@@ -1,4 +1,4 @@
-"""The set-up of a dependency scanner: a subclass adds the query string; logging comes first."""
+"""The set-up of a dependency scanner: a subclass adds the query string."""
 
 import io
 import json
@@ -28,7 +28,7 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
 class QueryDockerflow(Dockerflow):
-    """Logs the query string under a name of its own."""
+    """Logs the query string in an additional field."""
 
     def summary_extra(self):
         """Add the field."""
@@ -63,7 +63,7 @@ def client():
 
 
 def test_scan_is_shown(client):
-    """The page works."""
+    """A page is served."""
     assert client.get("/scans/flask").json == {"scan": "flask"}
 
 
@@ -78,7 +78,7 @@ def test_summary_line(client):
 
 
 def test_exceptions_reach_tests(client):
-    """TESTING raises exceptions to the test, and the summary is logged."""
+    """With ``TESTING``, exceptions reach the test, and the summary is logged."""
     client.application.add_url_rule("/raises", "raises", lambda: {}["gone"])
     with pytest.raises(KeyError):
         client.get("/raises")
@@ -87,5 +87,5 @@ def test_exceptions_reach_tests(client):
 
 @pytest.mark.parametrize("path", ["/__heartbeat__", "/__lbheartbeat__"])
 def test_endpoints(client, path):
-    """Probers get 200."""
+    """The endpoints respond with 200."""
     assert client.get(path).status_code == 200

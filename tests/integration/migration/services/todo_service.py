@@ -27,10 +27,10 @@ def load_user(user_id):
 
 
 class TodoDockerflow(Dockerflow):
-    """Keeps tokens and browsers out of the summary."""
+    """Removes tokens and user agents from the summary."""
 
     def summary_extra(self):
-        """Redact the path and drop the agent."""
+        """Redact the path, and remove the agent."""
         out = super().summary_extra()
         out.pop("agent", None)
         if out["path"].startswith("/reset/"):
