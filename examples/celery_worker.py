@@ -1,10 +1,10 @@
-"""A Celery worker that complies with Dockerflow: the parent and each of its pool's processes.
+"""A Celery worker that complies with Dockerflow, with endpoints in each process.
 
     pip install . 'celery[redis]'
     celery -A examples.celery_worker worker --concurrency 2
 
-The parent's endpoints are at PORT, 8000 by default, those of the pool's processes at the ports
-after it. It needs a broker: BROKER_URL names it, by default the Redis at localhost.
+The parent listens on PORT, by default 8000, and the processes of the pool listen on the next ports.
+The worker needs a broker, BROKER_URL, by default a Redis on localhost.
 """
 
 import os
@@ -35,7 +35,7 @@ MAX_TASK_S = 300
 
 
 class RequestIdTask(Task):
-    """A task that has the ID of the request that queued it."""
+    """A task that runs with the ID of the request that queued it."""
 
     def __call__(self, *args, **kwargs):
         """Run the task."""
@@ -75,19 +75,19 @@ class Main:
 
 @heartbeat_sent.connect
 def note_loop(**_):
-    """Note the time; the parent's event loop sends a heartbeat every 2 seconds."""
+    """Record the time; the parent's event loop sends a heartbeat every 2 seconds."""
     Main.last_loop_s = time.monotonic()
 
 
 @task_prerun.connect
 def note_start(**_):
-    """Note when a task starts in this process."""
+    """Record when a task starts in this process."""
     Main.task_started_s = time.monotonic()
 
 
 @task_postrun.connect
 def note_end(**_):
-    """Note that the task has ended."""
+    """Record that the task has ended."""
     Main.task_started_s = None
 
 
@@ -105,19 +105,19 @@ def task_ends():
     """Fail when the task of a pool's process is stuck."""
     started_s = Main.task_started_s
     if started_s is not None and (runs_s := time.monotonic() - started_s) > MAX_TASK_S:
-        return [checks.Error(f"A task runs for {runs_s:.0f} s", id="celery_worker.E002")]
+        return [checks.Error(f"The task started {runs_s:.0f} s ago", id="celery_worker.E002")]
     return []
 
 
 @worker_init.connect
 def serve_the_parent(**_):
-    """Serve the parent's endpoints; it forks the pool afterwards."""
+    """Serve the endpoints of the parent, before it forks the pool."""
     serve_in_background(parent_registry, port=PORT)
 
 
 @worker_process_init.connect
 def serve_the_process(**_):
-    """Serve the endpoints of a process of the pool, after it was forked."""
+    """Serve the endpoints of a process of the pool, after the fork."""
     serve_in_background(process_registry, port=PORT + 1 + current_process().index)
 
 

@@ -4,8 +4,8 @@
     python -m examples.django_app migrate
     gunicorn examples.django_app:application
 
-The database is an SQLite file in this directory; the environment variable SQLITE_FILE names another
-file, and ALLOWED_HOSTS the hosts that Django answers for, separated by commas.
+The database is an SQLite file in this directory. The environment variable SQLITE_FILE names another
+file, and ALLOWED_HOSTS the hosts that Django allows, separated by commas.
 """
 
 import os
@@ -57,7 +57,7 @@ settings.configure(
             },
         },
         "root": {"handlers": ["stdout"], "level": "INFO"},
-        "loggers": {"django": {"handlers": []}},  # Django's own would mail errors, or print them
+        "loggers": {"django": {"handlers": []}},  # removes Django's handlers
     },
     MIDDLEWARE=[
         "django.middleware.security.SecurityMiddleware",
@@ -78,7 +78,7 @@ def visits(request):
 
 urlpatterns = [path("", visits)]
 
-# The endpoints are answered before Django: for any Host, without a session or a redirect.
+# The middleware serves the endpoints before Django: for any Host, without a session or a redirect.
 application = dockerflow = DockerflowMiddleware(
     get_wsgi_application(), check_context=connections_closed, version_path=HERE
 )

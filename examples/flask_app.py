@@ -4,9 +4,9 @@
     flask --app examples.flask_app db upgrade
     gunicorn 'examples.flask_app:create_app()'
 
-The notes are kept in SQLite in this directory; the environment variable DATABASE_URL names
-another database, REDIS_URL a Redis that counts the visits, and SENTRY_DSN a project of Sentry's,
-which needs  pip install sentry-sdk.
+The notes are stored in SQLite in this directory. The environment variable DATABASE_URL names
+another database, REDIS_URL a Redis that counts the visits, and SENTRY_DSN a Sentry project, which
+needs  pip install sentry-sdk.
 """
 
 import logging
@@ -34,7 +34,7 @@ class Note(db.Model):
 
 
 def redis_client():
-    """Return a client, or None without REDIS_URL. The timeouts keep a request from hanging."""
+    """Return a client, or None without REDIS_URL. The timeouts keep requests from hanging."""
     if not os.environ.get("REDIS_URL"):
         return None
     from redis import Redis  # noqa: PLC0415 - needed only where there is a Redis
@@ -43,7 +43,7 @@ def redis_client():
 
 
 def report_to_sentry():
-    """Report each exception once, by Flask's integration, and ignore the summary."""
+    """Report each exception once, through Flask's integration, and ignore the summary."""
     import sentry_sdk  # noqa: PLC0415 - needed only with SENTRY_DSN
     from sentry_sdk.integrations.logging import ignore_logger  # noqa: PLC0415
 
@@ -83,6 +83,6 @@ def create_app():
 
 
 def database_url():
-    """Return the database's URL, with the driver that is installed for PostgreSQL."""
+    """Return the URL of the database, with the installed driver for PostgreSQL."""
     url = os.environ.get("DATABASE_URL") or f"sqlite:///{HERE / 'notes.sqlite3'}"
     return url.replace("postgresql://", "postgresql+psycopg://", 1)

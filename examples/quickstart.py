@@ -1,10 +1,10 @@
-"""A guest book: a plain WSGI app, no framework, made to comply with Dockerflow.
+"""A guest book: a plain WSGI app, without a framework, that complies with Dockerflow.
 
     pip install '.[all]' gunicorn 'psycopg[binary]'
     alembic -c examples/alembic.ini upgrade head
     gunicorn examples.quickstart:wrapped_app
 
-The guests are kept in SQLite in this directory; the environment variable DATABASE_URL names
+The guests are stored in SQLite in this directory. The environment variable DATABASE_URL names
 another database, and REDIS_URL a Redis that counts the visits.
 """
 
@@ -48,7 +48,7 @@ dictConfig(
 
 
 def database_url():
-    """Return the database's URL, with the driver that is installed for PostgreSQL."""
+    """Return the URL of the database, with the installed driver for PostgreSQL."""
     url = make_url(os.environ.get("DATABASE_URL") or f"sqlite:///{HERE / 'guests.sqlite3'}")
     if url.drivername in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg")
@@ -56,7 +56,7 @@ def database_url():
 
 
 def redis_client():
-    """Return a client, or None without REDIS_URL. The timeouts keep a request from hanging."""
+    """Return a client, or None without REDIS_URL. The timeouts keep requests from hanging."""
     if not os.environ.get("REDIS_URL"):
         return None
     from redis import Redis  # noqa: PLC0415 - needed only where there is a Redis
@@ -69,7 +69,7 @@ redis = redis_client()
 
 
 def app(environ, start_response):
-    """Answer ``/`` with the guests; ``/?name=Ada`` signs the book first."""
+    """Serve ``/``, the list of guests; ``/?name=Ada`` adds a guest first."""
     if environ["PATH_INFO"] != "/":
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"There is only one page: /\n"]
@@ -82,7 +82,7 @@ def app(environ, start_response):
 
 
 def sign(name):
-    """Write a guest into the book."""
+    """Add a guest to the book."""
     visit = {"name": name[:80], "visited": datetime.now(timezone.utc).replace(tzinfo=None)}
     with engine.begin() as connection:
         connection.execute(
@@ -91,7 +91,7 @@ def sign(name):
 
 
 def page():
-    """Render the book."""
+    """Render the list of guests."""
     with engine.connect() as connection:
         guests = connection.scalars(text("SELECT name FROM guests ORDER BY id")).all()
     visits = f"<p>Visits: {redis.incr('visits')}</p>" if redis else ""

@@ -1,11 +1,11 @@
-"""A Flask app whose exceptions are one event each in Sentry.
+"""A Flask app with one event in Sentry for each exception.
 
     pip install '.[flask]' sentry-sdk gunicorn
     SENTRY_DSN=https://key@example.com/1 gunicorn examples.sentry:app
 
-Request http://localhost:8000/broken to send an event. Sentry's integration for Flask reports the
-exception. Sentry's logging integration would report the request's summary, an ERROR record with
-the same text, as a second event, so its logger is ignored.
+Use the DSN of your project, and request http://localhost:8000/broken to send an event. Sentry's
+Flask integration reports the exception. The logging integration would report the summary of the
+request, an ERROR record with the same text, as a second event, so its logger is ignored.
 """
 
 import logging
@@ -28,13 +28,13 @@ dockerflow = Dockerflow(app)
 
 @app.before_request
 def tag_request_id():
-    """Add the request ID to the event, so that it leads to the log."""
+    """Add the request ID to events, to find the request in the log."""
     sentry_sdk.set_tag("request_id", g.request_id)
 
 
 @app.get("/")
 def index():
-    """Answer normally."""
+    """Return a greeting."""
     return "hello\n"
 
 

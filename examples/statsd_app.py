@@ -1,10 +1,10 @@
-"""A Flask app that counts its heartbeats, and times its checks, with StatsD.
+"""A Flask app that counts heartbeats, and measures checks, with StatsD.
 
     pip install '.[flask]' statsd gunicorn
     gunicorn examples.statsd_app:app
 
-STATSD_HOST and STATSD_PORT name the daemon, by default localhost and 8125; in a rock the
-exporter is at 9125.
+STATSD_HOST and STATSD_PORT are the address of the daemon, by default localhost and 8125; in a rock,
+the port is 9125. While a file named "maintenance" exists, the check fails.
 """
 
 import os
@@ -27,9 +27,9 @@ statsd = StatsClient(
 
 @dockerflow.check
 def maintenance():
-    """Fail while a file exists, to send the other signal."""
+    """Fail while a file exists."""
     if MAINTENANCE_FILE.exists():
-        return [checks.Warning(f"There is a file {MAINTENANCE_FILE}", id="statsd_app.W001")]
+        return [checks.Warning(f"The file {MAINTENANCE_FILE} exists", id="statsd_app.W001")]
     return []
 
 
@@ -48,12 +48,12 @@ def heartbeat_failed_handler(sender, level, report, **extra):
 
 
 def send_durations(report):
-    """Send how long each check took."""
+    """Send the duration of each check."""
     for result in report.results:
         statsd.timing(f"heartbeat.check.{result.name}", result.duration_s * 1000)
 
 
 @app.route("/")
 def hello():
-    """Answer with a greeting."""
+    """Return a greeting."""
     return "hello\n"

@@ -1,6 +1,6 @@
-"""The app in the container: replace it by your own.
+"""The app in the container; replace it with your app.
 
-The first lines of Dockerfile build and run the image. Without a container:
+The Dockerfile starts with the commands that build and run the image. Without a container:
 
     pip install . gunicorn
     gunicorn --chdir examples/container app:wrapped_app
@@ -11,12 +11,12 @@ import logging
 from dockerflow_wsgi import DockerflowMiddleware
 from dockerflow_wsgi.logging import MozlogHandler
 
-# Does nothing under gunicorn.conf.py, which has set up logging already.
+# Without effect if gunicorn.conf.py has already set up logging.
 logging.basicConfig(handlers=[MozlogHandler(name="acme")], level=logging.INFO)
 
 
 def app(environ, start_response):
-    """Answer with the path of the request."""
+    """Return the path of the request."""
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
     return [f"This is {environ['PATH_INFO']}\n".encode("latin-1")]
 

@@ -1,23 +1,23 @@
-"""gunicorn in a container; it finds this file by itself, in the directory where it is started."""
+"""The configuration of gunicorn, which reads this file from its working directory."""
 
 import os
 
 bind = f"0.0.0.0:{os.environ.get('PORT') or '8000'}"
 
-# One worker, or WEB_CONCURRENCY of them. Start more containers instead.
-# With threads, a probe does not wait for slow requests.
+# One worker by default (WEB_CONCURRENCY): start more containers instead of workers.
+# With threads, probes do not wait for slow requests.
 threads = 4
 
-# Each worker imports the app. preload_app = True saves memory, and the middleware allows it: it
-# starts threads and connects on the first request, in the worker, not at import.
+# Each worker imports the app. preload_app = True saves memory, and the middleware supports it: its
+# threads start on the first request, in the worker.
 
-# In memory: workers update a file here to show that they are alive. A slow disk delays that.
+# In memory: workers regularly update a file to show that they are alive, which a slow disk delays.
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes a private file there
 
-# A socket for gunicornc, in the home directory: the user "app" cannot write there.
+# The socket of gunicornc would be in the home directory, where the user "app" cannot write.
 control_socket_disable = True
 
-# One line of mozlog for everything, on stdout. There is no access log: each request has its
+# Every record is a line of mozlog on stdout. There is no access log, because each request has a
 # request.summary.
 logconfig_dict = {
     "version": 1,
@@ -31,5 +31,5 @@ logconfig_dict = {
         },
     },
     "root": {"handlers": ["stdout"], "level": os.environ.get("LOG_LEVEL", "INFO")},
-    "loggers": {"gunicorn.error": {"propagate": True}},  # not to its own handler
+    "loggers": {"gunicorn.error": {"propagate": True}},  # to the root's handler
 }

@@ -1,4 +1,4 @@
-"""Tells Alembic which database to migrate: that of the current Flask app."""
+"""Migrates the database of the current Flask app."""
 
 from alembic import context
 from flask import current_app

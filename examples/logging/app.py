@@ -1,4 +1,4 @@
-"""An app without a logging configuration, and three ways to log everything as mozlog.
+"""An app without a logging configuration, and three configurations that log mozlog.
 
     pip install . gunicorn
 

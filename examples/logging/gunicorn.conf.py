@@ -1,15 +1,15 @@
-"""gunicorn's own logs and the app's as mozlog; app.py has the command.
+"""Logs the records of gunicorn and of the app as mozlog; app.py has the command.
 
-If an app cannot be imported, gunicorn also prints the exception to stderr as plain text; with
-preload_app it only prints it.
+If an app cannot be imported, gunicorn also prints the exception to stderr as plain text. With
+preload_app, it only prints the exception.
 """
 
 import logging
 
-# Python's warnings, which would go to stderr as plain text, become records.
+# Log Python's warnings, which are printed to stderr as plain text by default.
 logging.captureWarnings(True)
 
-# There is no access log: each request has its request.summary.
+# There is no access log, because each request has a request.summary.
 
 logconfig_dict = {
     "version": 1,
@@ -27,6 +27,6 @@ logconfig_dict = {
         },
     },
     "root": {"handlers": ["stdout"], "level": "INFO"},
-    # Replaces gunicorn's default handlers: its records go to the root's handler.
+    # Removes gunicorn's handlers, so that its records reach the root's handler.
     "loggers": {"gunicorn.error": {"propagate": True}},
 }

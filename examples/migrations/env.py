@@ -1,4 +1,4 @@
-"""Tells Alembic which database to migrate: the quickstart's."""
+"""Migrates the database of the quickstart."""
 
 from alembic import context
 

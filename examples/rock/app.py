@@ -1,13 +1,13 @@
 """The Flask app in the rock.
 
-Serve it without a rock, from the root of the repository:
+To serve it without a rock, from the root of the repository:
 
     pip install '.[flask]' gunicorn
     gunicorn --chdir examples/rock app:app
 
-Until your package index has dockerflow-wsgi, build a wheel into this directory, and name it in
-requirements.txt, as shown under "Rocks" in examples/README.md. A rock's own gunicorn listens on
-0.0.0.0:8000, and sends its metrics to the rock's StatsD exporter.
+If your package index does not have dockerflow-wsgi, build a wheel into this directory, and name it
+in requirements.txt, as shown under "Rocks" in examples/README.md. The gunicorn of a rock listens on
+0.0.0.0:8000, and sends metrics to the rock's StatsD exporter.
 """
 
 import logging
@@ -26,7 +26,7 @@ dockerflow = Dockerflow(app, version_path=app.root_path)  # in the rock, /flask/
 
 @app.get("/")
 def hello():
-    """Greet."""
+    """Return a greeting."""
     return "hello\n"
 
 

@@ -155,11 +155,11 @@ class TestSystem:
         assert messages["security.W021"].msg.startswith("You have not set the SECURE_HSTS_PRELOAD")
 
     def test_deployment_checks_are_off_by_default(self, in_django):
-        """Without ``deploy``, the checks are those of ``manage.py check``."""
+        """Without ``deploy``, the deployment checks are not run."""
         assert "security.W021" not in {message.id for message in in_django(check_system)}
 
     def test_silenced_checks_are_left_out(self, in_django):
-        """``SILENCED_SYSTEM_CHECKS`` counts here as well."""
+        """Checks in ``SILENCED_SYSTEM_CHECKS`` are not reported."""
         silenced = {"SILENCED_SYSTEM_CHECKS": ["security.W021"]}
         messages = in_django(with_settings, silenced, check_system, deploy=True)
         assert messages

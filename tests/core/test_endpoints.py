@@ -57,7 +57,7 @@ class TestEveryEndpoint:
 
     @pytest.mark.parametrize("path", ALL_PATHS)
     def test_options_lists_the_methods(self, app, path):
-        """``OPTIONS`` is answered with ``Allow``."""
+        """A response to ``OPTIONS`` lists the methods in ``Allow``."""
         response = request(app, path, "OPTIONS")
         assert response.status == "200 OK"
         assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
@@ -291,7 +291,7 @@ class TestDetails:
             assert json.loads(response.body) == {"status": "error", "checks": {"failing": "error"}}
 
     def test_details_are_shown_if_the_policy_allows_it(self):
-        """A callable decides by the environ."""
+        """A callable decides by the environ whether the details are shown."""
         app = failing_app(heartbeat_details=lambda environ: environ["REMOTE_ADDR"] == "10.0.0.1")
         assert b"inner facts" in request(app, "/__heartbeat__", REMOTE_ADDR="10.0.0.1").body
 

@@ -82,8 +82,8 @@ class TestCallSafely:
         assert record.getMessage() == "hook raised an exception, which is ignored"
         assert "ValueError: invalid literal" in record.exc_text
 
-    def test_the_end_of_the_process_is_not_held_up(self):
-        """``SystemExit`` passes."""
+    def test_system_exit_is_not_caught(self):
+        """``SystemExit`` is not caught."""
         with pytest.raises(SystemExit):
             call_safely("hook", sys.exit, default=None)
 
@@ -168,6 +168,6 @@ class TestRequireExtra:
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
     def test_require_extra_passes_other_exceptions(self):
-        """Any other exception passes unchanged."""
+        """Exceptions other than ``ImportError`` are raised unchanged."""
         with pytest.raises(LookupError, match="other"), require_extra("redis"):
             raise LookupError("other")

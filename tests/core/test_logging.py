@@ -107,7 +107,7 @@ class TestEnvelope:
         }
 
     def test_the_logger_is_dockerflow_by_default(self):
-        """``Logger`` is "Dockerflow" by default; a record can bring its own."""
+        """``Logger`` is "Dockerflow" by default; a record can have another value."""
         assert formatted(record())["Logger"] == "Dockerflow"
         assert formatted(record(logger_name="own"))["Logger"] == "own"
 
@@ -377,7 +377,7 @@ class TestGoogleCloud:
         assert line["Fields"] == {"msg": "hello Ada"}
 
     def test_it_adds_the_stack_trace_of_an_exception(self):
-        """Error Reporting groups errors by ``stack_trace``."""
+        """An exception has a ``stack_trace``, by which Error Reporting groups errors."""
         made = record("boom", level=logging.ERROR, exc_info=failure())
         line = formatted(made, severity=True)
         assert line["stack_trace"] == line["Fields"]["traceback"]

@@ -535,7 +535,7 @@ class TestRetry:
 
 
 class TestHooks:
-    """Hooks observe and extend; an exception in a hook does not harm the response."""
+    """Hooks are called as documented; an exception in a hook does not affect the response."""
 
     def test_on_heartbeat(self):
         """The hook gets the report of each run of the checks."""
@@ -555,7 +555,7 @@ class TestHooks:
         assert len(reports) == 1
 
     def test_on_heartbeat_raises(self, listen):
-        """The exception is logged, and the heartbeat is answered."""
+        """An exception of the hook is logged, and the heartbeat is answered."""
         records = listen("dockerflow_wsgi")
 
         def fail(_report):
@@ -610,7 +610,7 @@ class TestHooks:
         assert summaries[0].code == 200
 
     def test_summary_extra_raises(self, listen, summaries):
-        """The exception is logged; response and summary are unharmed."""
+        """An exception of the hook is logged; response and summary are complete."""
         records = listen("dockerflow_wsgi")
 
         def fail(environ):

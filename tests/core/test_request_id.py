@@ -97,7 +97,7 @@ class TestIncomingIDs:
             assert incoming not in map(str, vars(records[0]).values())
 
     def test_an_untrusted_id_is_ignored(self):
-        """With ``trust_request_id=False`` each request gets a new ID."""
+        """With ``trust_request_id=False``, each request gets a new ID."""
         response, seen = serve(environ={"HTTP_X_REQUEST_ID": "incoming"}, trust_request_id=False)
         assert UUID4.fullmatch(seen["HTTP_X_REQUEST_ID"])
         assert response.headers["X-Request-ID"] == seen["HTTP_X_REQUEST_ID"]
@@ -144,7 +144,7 @@ class TestResponseHeader:
         assert [v for n, v in response.headers.items() if n.lower() == "x-request-id"] == ["mine"]
 
     def test_the_echo_can_be_switched_off(self):
-        """With ``echo_request_id=False`` no response has the header, the endpoints' included."""
+        """With ``echo_request_id=False``, no response has the header, also not of endpoints."""
         response, _seen = serve(echo_request_id=False)
         assert "X-Request-ID" not in response.headers
         app = DockerflowMiddleware(hello, echo_request_id=False)
@@ -184,7 +184,7 @@ class TestRequestIdContext:
 
     @pytest.mark.parametrize("arguments", [(), (None,)])
     def test_it_generates_an_id(self, arguments):
-        """Without an ID, a new UUID is set."""
+        """Without an argument, the context sets a new UUID."""
         with request_id_context(*arguments) as request_id:
             assert get_request_id() == request_id
         assert UUID4.fullmatch(request_id)

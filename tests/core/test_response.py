@@ -208,7 +208,7 @@ class TestUnchangedResponse:
         assert list(body) == [b"short ", b"and stout"]
 
     def test_headers_without_the_request_id(self):
-        """With ``echo_request_id=False`` the server gets the app's list itself."""
+        """With ``echo_request_id=False``, the server gets the app's list itself."""
         headers = [("Content-Type", "text/plain")]
 
         def app(_environ, start_response):
@@ -275,7 +275,7 @@ class TestUnchangedResponse:
             len(serve(body))
 
     def test_sequence_without_an_iterator(self):
-        """A body may have ``__getitem__`` only."""
+        """A body that has only ``__getitem__`` can be iterated."""
 
         class Sequence:
             def __getitem__(self, index):
@@ -332,7 +332,7 @@ class TestStartResponse:
         assert summaries[0].code == 201
 
     def test_no_call(self, summaries):
-        """Without a call the summary has no ``code``."""
+        """If the app does not call ``start_response``, the summary has no ``code``."""
         result = DockerflowMiddleware(lambda _environ, _start: [])(make_environ(), ignore_start)
         assert list(result) == []
         assert not hasattr(summaries[0], "code")

@@ -17,7 +17,7 @@ from dockerflow_wsgi.settings import read_port
 
 
 def test_a_registry_gets_a_middleware_with_the_options():
-    """The options are those of the middleware."""
+    """The options of the middleware can be passed with a registry."""
     registry = CheckRegistry()
     middleware = get_middleware(registry, check_timeout=2)
     assert middleware.registry is registry
@@ -32,7 +32,7 @@ def test_the_middleware_of_an_app_is_found():
 
 
 def test_an_app_without_a_middleware_is_a_configuration_error():
-    """The error has the remedy."""
+    """The error suggests to wrap the app."""
     with pytest.raises(ConfigurationError, match="no DockerflowMiddleware: wrap it in one first"):
         serve_in_background(hello)
 

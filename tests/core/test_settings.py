@@ -280,7 +280,7 @@ class TestMisspeltNames:
 
     @pytest.mark.parametrize("name", ["DOCKERFLOW_Q", "DOCKERFLOW_PORT_8000_TCP", "DOCKERFLOW_"])
     def test_a_name_unlike_any_setting_lists_them(self, monkeypatch, listen, name):
-        """Without a near name, the warning lists the known ones."""
+        """If no setting has a similar name, the warning lists all settings."""
         log = listen("dockerflow_wsgi")
         monkeypatch.setenv(name, "1")
         settings()

@@ -132,7 +132,7 @@ class TestFields:
 
     @pytest.mark.parametrize("status", ["fine", "", None])
     def test_a_status_that_is_not_a_number_is_not_a_code(self, summaries, status):
-        """Some servers accept such a status; the summary is written without ``code``."""
+        """A status without a number, which some servers accept, is logged without ``code``."""
 
         def app(_environ, start_response):
             start_response(status, [])
@@ -248,7 +248,7 @@ class TestClientText:
         ],
     )
     def test_text_that_fits_is_not_shortened(self, summaries, key, text):
-        """Texts of usual lengths are complete."""
+        """Texts of usual lengths are logged completely."""
         serve(DockerflowMiddleware(hello, summary_log_querystring=True), **{key: text})
         decoded = text.encode("latin-1").decode()
         assert fields(summaries[0])[FIELDS_OF_KEYS[key]] == decoded
@@ -645,8 +645,8 @@ class TestBrokenLogging:
             root.setLevel(level)
         assert "log disk full" in capsys.readouterr().err
 
-    def test_a_process_without_standard_error_serves_on(self, monkeypatch, listen):
-        """A daemon may have closed standard error; the response is complete."""
+    def test_a_process_without_standard_error_continues(self, monkeypatch, listen):
+        """The response is complete even if a daemon has closed standard error."""
         handlers = [logging.getLogger(name) for name in ("dockerflow_wsgi", "request.summary")]
         broken = BrokenHandler()
         listen("request.summary", logging.INFO)

@@ -60,7 +60,7 @@ class TestContent:
         assert str(tmp_path / "version.json") in errors[0].getMessage()
 
     def test_a_file_of_just_64_kib_is_served(self, tmp_path):
-        """A file may have 65,536 bytes."""
+        """A file with 65,536 bytes, the limit, is served."""
         frame = len(b'{"a": ""}')
         write(tmp_path, b'{"a": "%s"}' % (b"x" * (64 * 1024 - frame)))
         assert ask(DockerflowMiddleware(hello, version_path=tmp_path))[0] == "200 OK"
@@ -121,7 +121,7 @@ class TestWrongFile:
         assert str(tmp_path / "version.json") in errors[0].getMessage()
 
     def test_a_deeply_nested_file_is_served_or_refused(self, tmp_path, listen):
-        """How deep JSON may be depends on the version of Python; the app is not harmed."""
+        """Deeply nested JSON is served or an error, depending on the version of Python."""
         listen("dockerflow_wsgi")
         write(tmp_path, b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}")
         result = request(DockerflowMiddleware(hello, version_path=tmp_path), "/__version__")
@@ -218,7 +218,7 @@ class TestDirectories:
     """The file is looked up in the directories of ``version_path``, in order."""
 
     def test_by_default_the_current_directory_follows_app(self, version_directory, monkeypatch):
-        """Without a file in /app, the one of the working directory is served."""
+        """If /app has no file, the file in the working directory is served."""
         assert not os.path.exists("/app/version.json")
         monkeypatch.chdir(version_directory)
         assert ask(DockerflowMiddleware(hello))[1]["build"] == "42"

@@ -1,4 +1,4 @@
-"""Note when each guest came."""
+"""Store when each guest came."""
 
 import sqlalchemy as sa
 from alembic import op

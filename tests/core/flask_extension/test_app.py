@@ -189,7 +189,7 @@ class TestInitApp:
             Dockerflow("acme")
 
     def test_an_unknown_keyword_is_a_type_error(self, app):
-        """The error suggests the nearest setting."""
+        """An unknown keyword is an error that suggests the nearest setting."""
         with pytest.raises(TypeError, match="did you mean 'check_timeout'"):
             Dockerflow(app, chek_timeout=3)
 
@@ -369,7 +369,7 @@ class TestBuiltInChecks:
 
     @pytest.mark.filterwarnings("ignore:.*path_separator:DeprecationWarning")
     def test_flask_migrates_database_is_the_default(self, app, tmp_path):
-        """Without ``db``, the check asks the database of the ``Migrate`` object."""
+        """Without ``db``, the check uses the database of the ``Migrate`` object."""
         app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'db'}"
         db = SQLAlchemy(app)
         migrate = Migrate(app, db, directory=str(tmp_path / "migrations"))
@@ -627,7 +627,7 @@ class TestExceptions:
         assert (summary.levelno, summary.errno, summary.code) == (logging.ERROR, 500, 503)
 
     def test_a_propagated_exception_is_one_error_summary(self, app, summaries):
-        """With ``PROPAGATE_EXCEPTIONS`` the server gets the exception."""
+        """With ``PROPAGATE_EXCEPTIONS``, the server gets the exception, which is logged once."""
         app.config["PROPAGATE_EXCEPTIONS"] = True
         Dockerflow(app)
         with pytest.raises(ValueError, match="broken view"):
@@ -890,7 +890,7 @@ class TestConfiguration:
 
     @pytest.mark.parametrize("source", ["environment", "config"])
     def test_a_disabled_extension_adds_nothing(self, monkeypatch, summaries, source):
-        """The endpoints and the summaries are off; a view can still use ``g.request_id``."""
+        """While disabled, endpoints and summaries are off, and views have ``g.request_id``."""
         if source == "environment":
             monkeypatch.setenv("DOCKERFLOW_DISABLED", "1")
         app = make_app(**({"DOCKERFLOW_DISABLED": True} if source == "config" else {}))

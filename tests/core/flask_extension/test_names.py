@@ -138,7 +138,7 @@ class TestSummaryExtra:
         assert not hasattr(summaries[0], "path")
 
     def test_a_teardown_that_raises_reveals_nothing(self, app, summaries):
-        """Without the redaction, which a teardown function prevented, no path is logged."""
+        """If a teardown function prevents the redaction, the path is not logged."""
         Redacting(app)
         app.teardown_request(lambda _error: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -198,7 +198,7 @@ class TestSummaryExtra:
         assert (fields["path"], fields["rid"], fields["errno"]) == ("/reset/x", "r-1", 0)
 
     def test_a_mounted_app_redacts_the_summary_of_the_outer_middleware(self, app, summaries):
-        """Both share one summary, with the fields that the inner extension returns."""
+        """The inner app and the outer middleware have one summary, with the inner app's fields."""
         Redacting(app)
 
         def outer(environ, start_response):
@@ -229,7 +229,7 @@ class TestTestClient:
         assert bool(response.data) is (method == "GET" and code not in {204, 304})
 
     def test_each_redirect_has_a_summary(self, app, summaries):
-        """Following redirects is one request each."""
+        """A client that follows redirects sends several requests, which have a summary each."""
         Dockerflow(app)
         response = app.test_client().get("/old", follow_redirects=True)
         assert response.text == "hello"
@@ -294,7 +294,7 @@ class TestTestClient:
         assert [summary.code for summary in summaries] == [302, 200]
 
     def test_the_middleware_needs_one_line(self, app, summaries):
-        """With the middleware around ``app.wsgi_app``, the client's class is set in one line."""
+        """With the middleware, one line makes the test client close responses."""
         from dockerflow_wsgi.flask.testing import closing_client_class
 
         app.wsgi_app = DockerflowMiddleware(app.wsgi_app)
@@ -542,7 +542,7 @@ class TestNames:
         assert "dockerflow" not in app.extensions
 
     def test_get_middleware_names_the_problem(self, app):
-        """Without an app, or with several, the app has to be named."""
+        """The error explains that the extension has no app, or several."""
         dockerflow = Dockerflow()
         with pytest.raises(ConfigurationError, match="the extension has no app: call init_app"):
             dockerflow.get_middleware()
@@ -621,7 +621,7 @@ class TestUser:
         return loads
 
     def test_user_classes_need_no_is_anonymous(self, app, loads, summaries):
-        """Only ``is_authenticated`` and ``get_id`` are used."""
+        """A user class needs only ``is_authenticated`` and ``get_id``."""
         Dockerflow(app)
         app.test_client().get("/me")
         assert [summary.uid for summary in summaries] == ["7"]

@@ -170,7 +170,7 @@ def test_the_server_is_the_containers_first_process(image):
 
 
 def test_the_log_level_comes_from_the_environment(image):
-    """With the level DEBUG, probes are logged."""
+    """The variable ``LOG_LEVEL`` sets the level: with DEBUG, probes are logged."""
     with start(image, LOG_LEVEL="DEBUG") as container:
         container.get("/__lbheartbeat__")
         container.stop()

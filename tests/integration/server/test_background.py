@@ -509,7 +509,7 @@ print("end")
         assert run_python(SETUP + code, *STRICT) == ["end"]
 
     def test_parent_and_child_are_served_under_gevent(self):
-        """With gevent's monkey patching, threads are greenlets, and a fork keeps the promises."""
+        """With gevent's monkey patching, parent and child serve separate endpoints."""
         code = """
 from gevent import monkey; monkey.patch_all()
 import gevent
