@@ -159,7 +159,7 @@ print(len(ticks))
 """
     line, ticks = run_python(code + SETUP + ticking)
     assert json.loads(line)["checks"] == {"hangs": "error", "fine": "ok"}
-    assert int(ticks) > 10
+    assert int(ticks) > 1  # a blocked one would have ticked once at most
 
 
 def test_a_gevent_worker_serves_while_a_check_hangs():

@@ -103,7 +103,6 @@ def test_the_example_is_valid():
     command = [program("haproxy", "haproxy"), "-c", "-f", CONFIGURATION]
     done = run(command, APP1="127.0.0.1:8001", APP2="127.0.0.1:8002")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Configuration file is valid\n"
 
 
 def test_a_plain_probe_is_answered_and_logged_at_debug(directory):
