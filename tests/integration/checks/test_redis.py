@@ -152,7 +152,7 @@ def test_valkey_py_is_supported(redis_url):
 
 def test_valkey_glide_is_supported():
     """An answer is fine, and a server that ends is E004."""
-    glide = pytest.importorskip("glide_sync")
+    glide = pytest.importorskip("glide_sync", reason="valkey-glide-sync is not installed")
     port = free_port()
     with redis_server(port=port) as server:
         addresses = [glide.NodeAddress("127.0.0.1", port)]
