@@ -10,6 +10,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -199,6 +200,11 @@ def main(extra=""):
     installed = [name for name in WITH if importlib.util.find_spec(name)]
     assert sorted(installed) == INSTALLED_BY[extra], installed
     assert sys.modules.keys().isdisjoint(WITH)
+
+    description = importlib.metadata.metadata("dockerflow-wsgi")["Description"]
+    assert description.startswith("# dockerflow-wsgi\n")
+    # A link to another file of the repository leads nowhere on a package index.
+    assert re.findall(r"\]\((?!#|https?:)[^)]*\)", description) == []
 
     try_core()
     for name, try_it in WITH.items():
