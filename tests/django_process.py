@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import django
 from django.conf import settings
-from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import Info, register
 from django.core.handlers.wsgi import WSGIHandler
@@ -82,11 +81,6 @@ def heartbeats(count=1):
     for _ in range(count):
         response = request(dockerflow, "/__heartbeat__")
     return response.status, json.loads(response.body)
-
-
-def number_of_keys():
-    """Return the number of keys in the default cache, a `LocMemCache`."""
-    return len(caches["default"]._cache)
 
 
 def register_check():

@@ -698,7 +698,7 @@ class TestExceptions:
         _response, summary = summary_of(app, summaries, "/busy")
         assert (summary.levelno, summary.errno) == (logging.INFO, 503)
 
-    def test_exceptions_outside_a_request_are_ignored(self, app, summaries, listen):
+    def test_exceptions_outside_a_request_are_ignored(self, app, summaries):
         """``got_request_exception`` is ignored outside a request, and for a 404."""
 
         @app.route("/missing")

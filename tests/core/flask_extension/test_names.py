@@ -181,13 +181,16 @@ class TestSummaryExtra:
         app.test_client().get("/raises")
         assert (summaries[0].getMessage(), summaries[0].errno) == ("", 500)
 
-    def test_it_is_not_called_when_nobody_listens(self, app, monkeypatch):
+    def test_it_is_not_called_when_nobody_listens(self, app, monkeypatch, listen):
         """The method is not called if the logger's level is higher."""
         dockerflow = Dockerflow(app)
-        monkeypatch.setattr(dockerflow, "summary_extra", pytest.fail)
-        monkeypatch.setattr(dockerflow.summary_logger, "level", logging.CRITICAL)
-        dockerflow.summary_logger.manager._clear_cache()
+        calls = []
+        monkeypatch.setattr(dockerflow, "summary_extra", lambda: calls.append(1) or {})
+        listen("request.summary", logging.CRITICAL)
         app.test_client().get("/")
+        listen("request.summary", logging.INFO)
+        app.test_client().get("/")
+        assert len(calls) == 1
 
     def test_it_works_without_the_middleware(self, app):
         """Tests can call the method in a request context."""

@@ -61,7 +61,7 @@ def test_a_heartbeat_is_answered_before_its_probe_gives_up():
     )
 
 
-def test_a_healthy_container_is_alive_and_ready(tmp_path):
+def test_a_healthy_container_is_alive_and_ready():
     """The example's app, with the manifest's variables, passes both probes."""
     environment = ENVIRONMENT | {"PORT": "0", "GUNICORN_CMD_ARGS": ""}
     image = EXAMPLES / "container"
@@ -69,7 +69,7 @@ def test_a_healthy_container_is_alive_and_ready(tmp_path):
         assert [probed(probe, app) for probe in ("livenessProbe", "readinessProbe")] == [200, 200]
 
 
-def test_a_container_with_a_hanging_service_is_alive_but_not_ready(tmp_path):
+def test_a_container_with_a_hanging_service_is_alive_but_not_ready():
     """A hanging service fails the readiness probe only, because a restart does not help."""
     command = ["gunicorn", "--threads", "2", "apps:hanging"]
     with served(command, cwd=ROOT / "tests") as app:

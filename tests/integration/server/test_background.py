@@ -211,9 +211,9 @@ class TestStop:
     def test_stop_is_quick(self, registry):
         """`stop` wakes the thread that listens instead of waiting for its next poll."""
         started_s = time.monotonic()
-        for _ in range(40):
+        for _ in range(40):  # 0.1 s, or 20 s with a wait for the poll
             serve_in_background(registry, host="127.0.0.1", port=0).stop()
-        assert time.monotonic() - started_s < TIMEOUT_S / 2
+        assert time.monotonic() - started_s < 10
 
     def test_stop_frees_the_port(self, registry):
         """The port is free after the end of the context and after `stop`, which may be repeated."""
