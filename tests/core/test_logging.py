@@ -119,7 +119,7 @@ class TestEnvelope:
             (10, 7, "DEBUG"), (5, 7, "DEBUG"), (0, 7, "DEBUG"), (-5, 7, "DEBUG"),
         ],
     )  # fmt: skip
-    def test_the_severity_is_syslogs(self, level, severity, text):
+    def test_the_severity_is_the_one_of_syslog(self, level, severity, text):
         """A custom level has the severity of the next standard level below it."""
         line = formatted(record(level=level))
         assert line["Severity"] == severity
@@ -139,7 +139,7 @@ class TestEnvelope:
             {"pathname": None, "lineno": None, "args": None},
         ],
     )
-    def test_a_record_made_from_foreign_data_has_a_full_line(self, attributes):
+    def test_a_record_made_from_a_dict_has_a_complete_line(self, attributes):
         """A record without level, process or time keeps its fields, and the line is complete."""
         made = logging.makeLogRecord({"name": "shop", "msg": "hello", "order": 5, **attributes})
         line = formatted(made)
@@ -153,7 +153,7 @@ class TestEnvelope:
         assert formatted(logging.makeLogRecord({}))["Fields"] == {}
         assert formatted(logging.makeLogRecord({}), severity=True)["severity"] == "DEBUG"
 
-    def test_it_belongs_to_one_record(self):
+    def test_it_has_the_values_of_its_record(self):
         """Logger, level and process are those of the record that is formatted."""
         formatter = MozlogFormatter(logger_name="acme")
         first, second = record(), record()
@@ -165,7 +165,7 @@ class TestEnvelope:
         assert [line["Pid"] for line in lines] == [os.getpid(), 7, os.getpid()]
         assert [line["Logger"] for line in lines] == ["acme", "given", "acme"]
 
-    def test_an_odd_logger_name_does_not_lose_the_line(self):
+    def test_a_logger_name_that_is_not_text_is_converted(self):
         """A ``logger_name`` that is not text is converted like any other value."""
         made = record("kept")
         made.logger_name = ["a"]
@@ -251,7 +251,7 @@ class TestFields:
         made.stack_info = "Stack (most recent call last):\n  File ..."
         assert fields(made)["stack_info"].startswith("Stack")
 
-    def test_the_records_own_message_is_used(self):
+    def test_the_message_of_a_record_class_is_used(self):
         """The message comes from ``getMessage``, which a record class can override."""
 
         class MaskingRecord(logging.LogRecord):
@@ -271,7 +271,7 @@ class TestFields:
             ({"extra": Unreadable(a=1)}, {"msg": "text"}),
         ],
     )
-    def test_an_odd_field_costs_nothing_of_the_rest(self, odd, kept):
+    def test_an_invalid_field_does_not_affect_the_others(self, odd, kept):
         """A field that JSON cannot represent affects neither the envelope nor other fields."""
         made = record()
         vars(made).update(user="ada", a=1)
@@ -285,7 +285,7 @@ class TestFields:
 class TestExceptions:
     """An exception becomes the fields ``error`` and ``traceback``."""
 
-    def test_it_gives_error_and_traceback(self):
+    def test_an_exception_is_in_error_and_traceback(self):
         """The traceback includes the causes; line breaks are escaped."""
         found = fields(record("failed", exc_info=failure()))
         assert found["msg"] == "failed"
@@ -294,7 +294,7 @@ class TestExceptions:
         assert found["traceback"].startswith("Traceback (most recent call last):")
 
     @pytest.mark.parametrize("exc_info", [(None, None, None), True, None])
-    def test_no_exception_gives_neither(self, exc_info):
+    def test_without_an_exception_there_are_no_fields(self, exc_info):
         """``logger.exception`` outside an ``except`` block adds no fields."""
         assert fields(record("failed", exc_info=exc_info)) == {"msg": "failed"}
 
@@ -464,7 +464,7 @@ class TestSubclasses:
             ({"Fields": "text"}, {"Fields": "text"}),
         ],
     )
-    def test_its_result_is_the_line(self, returned, line):
+    def test_its_result_determines_the_line(self, returned, line):
         """The line has the members that ``convert_record`` returned, and no others."""
 
         class Own(MozlogFormatter):

@@ -252,7 +252,7 @@ class TestRequestIdContext:
             job()
         assert get_request_id() is None
 
-    def test_a_request_within_it_has_its_own_id(self):
+    def test_a_request_within_it_has_another_id(self):
         """A request that a job serves has another ID, and the job's is current afterwards."""
         with request_id_context("job"):
             _response, seen = serve(environ={"HTTP_X_REQUEST_ID": "r-1"})
@@ -274,7 +274,7 @@ class TestRequestIdContext:
         assert response.headers["X-Request-ID"] == summaries[0].rid == "r-1"
         assert get_request_id() is None
 
-    def test_threads_have_their_own(self):
+    def test_threads_have_separate_ids(self):
         """Threads that run at the same time do not see each other's ID."""
         barrier = threading.Barrier(4)
 

@@ -122,7 +122,7 @@ class TestSources:
         assert watched == []
         assert set(threading.enumerate()) <= before
 
-    def test_the_alias_of_the_request_id_header_is_a_keyword_too(self):
+    def test_the_alias_of_the_request_id_header_is_a_keyword(self):
         """python-dockerflow's name of the setting is accepted everywhere."""
         middleware = DockerflowMiddleware(hello, request_id_header_name="X-Trace")
         assert middleware.settings.request_id_header == ("X-Trace",)
@@ -298,14 +298,14 @@ class TestMisspeltNames:
         assert len(log) == 2
 
     @pytest.mark.parametrize("name", ["DOCKERFLOW", "MY_DOCKERFLOW_X", "dockerflow_x"])
-    def test_other_names_are_not_judged(self, monkeypatch, listen, name):
+    def test_names_with_another_prefix_are_ignored(self, monkeypatch, listen, name):
         """A name with another prefix is ignored."""
         log = listen("dockerflow_wsgi")
         monkeypatch.setenv(name, "1")
         settings()
         assert len(log) == 0
 
-    def test_known_names_are_not_warned_about(self, monkeypatch, listen):
+    def test_known_names_log_no_warning(self, monkeypatch, listen):
         """A correct configuration logs nothing, also with the alias and blank values."""
         log = listen("dockerflow_wsgi")
         for name in NAMES:

@@ -516,7 +516,7 @@ class TestLevels:
         found = [(record.levelno, record.code, record.errno) for record in summaries]
         assert found == [(20, 404, 0), (20, 405, 0), (20, 500, 500)]
 
-    def test_nothing_is_built_when_nobody_listens(self, listen):
+    def test_no_record_is_made_if_the_level_is_higher(self, listen):
         """If the logger's level is higher, no record is made and no hook is called."""
         listen("request.summary", logging.WARNING)
         calls = []
@@ -590,7 +590,7 @@ class TestLogRecord:
             "request.summary 200 /"
         )
 
-    def test_a_handlers_level_counts(self, listen):
+    def test_a_handlers_level_is_respected(self, listen):
         """A handler for errors gets the summaries of exceptions only."""
         handler = listen("request.summary")
         handler.setLevel(logging.ERROR)

@@ -59,7 +59,7 @@ class TestContent:
         assert str(tmp_path) not in body["error"]
         assert str(tmp_path / "version.json") in errors[0].getMessage()
 
-    def test_a_file_of_just_64_kib_is_served(self, tmp_path):
+    def test_a_file_of_64_kib_is_served(self, tmp_path):
         """A file with 65,536 bytes, the limit, is served."""
         frame = len(b'{"a": ""}')
         write(tmp_path, b'{"a": "%s"}' % (b"x" * (64 * 1024 - frame)))

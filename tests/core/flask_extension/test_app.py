@@ -550,7 +550,7 @@ class TestSummaryExtra:
         client.get("/")
         assert [record.uid for record in summaries] == ["", "ada"]
 
-    def test_summary_extra_sees_what_teardown_functions_leave_in_g(self, app, summaries):
+    def test_summary_extra_sees_values_that_teardown_functions_set_in_g(self, app, summaries):
         """Teardown functions that are registered after the extension run before the method."""
 
         class Own(Dockerflow):
@@ -760,7 +760,7 @@ class TestServing:
         assert app.test_client().get("/async", headers={"X-Request-ID": "r-1"}).text == "r-1 r-1"
         assert len(summaries) == 1
 
-    def test_trusted_hosts_do_not_concern_probers(self, app):
+    def test_trusted_hosts_do_not_affect_probers(self, app):
         """Probers use the IP address; the endpoints respond before Flask checks the host."""
         app.config["TRUSTED_HOSTS"] = ["acme.test"]
         Dockerflow(app)

@@ -116,7 +116,7 @@ class TestSummaryExtra:
         assert (summaries[0].plan, summaries[0].code) == ("free", 200)
 
     @pytest.mark.parametrize("path", ["/reset/SECRET", "/raises"])
-    def test_a_redaction_that_fails_reveals_nothing(self, app, summaries, listen, path):
+    def test_a_redaction_that_raises_logs_no_secret(self, app, summaries, listen, path):
         """If the method raises, the error is logged and only harmless fields are left."""
         errors = listen("dockerflow_wsgi")
         Broken(app)
@@ -130,14 +130,14 @@ class TestSummaryExtra:
         )
         assert "no rule for this path" in errors[0].exc_text
 
-    def test_a_result_that_is_not_a_mapping_reveals_nothing(self, app, summaries, monkeypatch):
+    def test_a_result_that_is_not_a_mapping_logs_no_secret(self, app, summaries, monkeypatch):
         """A subclass that forgets to return the fields does not reveal them."""
         dockerflow = Dockerflow(app)
         monkeypatch.setattr(dockerflow, "summary_extra", lambda: None)
         app.test_client().get("/reset/SECRET")
         assert not hasattr(summaries[0], "path")
 
-    def test_a_teardown_that_raises_reveals_nothing(self, app, summaries):
+    def test_a_teardown_that_raises_logs_no_secret(self, app, summaries):
         """If a teardown function prevents the redaction, the path is not logged."""
         Redacting(app)
         app.teardown_request(lambda _error: 1 / 0)
@@ -181,7 +181,7 @@ class TestSummaryExtra:
         app.test_client().get("/raises")
         assert (summaries[0].getMessage(), summaries[0].errno) == ("", 500)
 
-    def test_it_is_not_called_when_nobody_listens(self, app, monkeypatch, listen):
+    def test_it_is_not_called_if_the_summary_is_not_logged(self, app, monkeypatch, listen):
         """The method is not called if the logger's level is higher."""
         dockerflow = Dockerflow(app)
         calls = []
@@ -317,13 +317,13 @@ class TestConfigAfterExtension:
             {"DOCKERFLOW": {"heartbeat_failed_status_code": 503}},
         ],
     )
-    def test_settings_set_later_count(self, app, config):
+    def test_settings_can_be_set_after_the_extension(self, app, config):
         """A heartbeat, as the first request, uses settings that were set after the extension."""
         Dockerflow(app).check(lambda: checks.Error("x"), name="a")
         app.config.update(config)
         assert app.test_client().get("/__heartbeat__").status_code == 503
 
-    def test_all_kinds_of_settings_count(self, app, summaries, version_directory):
+    def test_all_settings_can_be_set_after_the_extension(self, app, summaries, version_directory):
         """Settings of IDs, summaries and the version can be set after the extension."""
         dockerflow = Dockerflow(app)
         app.config.update(
@@ -337,13 +337,13 @@ class TestConfigAfterExtension:
         dockerflow.version_callback(lambda _root: {"build": "43"})
         assert app.test_client().get("/__version__").json["build"] == "43"
 
-    def test_a_version_callback_survives(self, app):
+    def test_a_version_callback_is_kept(self, app):
         """A version callback is kept when the settings are read again."""
         Dockerflow(app).version_callback(lambda root: {"version": root})
         app.config["DOCKERFLOW_VERSION_PATH"] = "/somewhere"
         assert app.test_client().get("/__version__").json == {"version": "/somewhere"}
 
-    def test_after_the_first_request_they_do_not(self, app, summaries):
+    def test_settings_are_not_read_after_the_first_request(self, app, summaries):
         """The settings of a serving app do not change."""
         Dockerflow(app)
         app.test_client().get("/")
@@ -369,7 +369,7 @@ class TestConfigAfterExtension:
         assert "'soon'" in error.getMessage()
         assert "'often'" in error.getMessage()
 
-    def test_a_misspelt_name_is_warned_of_once(self, app, listen):
+    def test_a_misspelt_name_is_one_warning(self, app, listen):
         """A misspelt name is logged once, also if it was set after the extension."""
         warnings = listen("dockerflow_wsgi", logging.WARNING)
         app.config["DOCKERFLOW_HEARTBEAT_TLL"] = 5
@@ -381,7 +381,7 @@ class TestConfigAfterExtension:
         assert "DOCKERFLOW_HEARTBEAT_TLL" in first
         assert "DOCKERFLOW_DISABELD" in second
 
-    def test_disabled_later_counts(self, app, summaries):
+    def test_an_app_can_be_disabled_after_the_extension(self, app, summaries):
         """An app that is disabled later keeps ``g.request_id`` and the environ keys."""
         Dockerflow(app)
         app.config["DOCKERFLOW_DISABLED"] = True
@@ -449,7 +449,7 @@ class TestBlueprint:
         assert "'acme'" in warning.getMessage()
         assert sum(one.name == "dockerflow_wsgi" for one in warnings) == 1
 
-    def test_a_request_context_of_a_test_is_not_warned_of(self, app, listen):
+    def test_a_request_context_of_a_test_logs_no_warning(self, app, listen):
         """An app with ``TESTING`` may call ``preprocess_request`` without a warning."""
         warnings = listen("dockerflow_wsgi", logging.WARNING)
         app.testing = True
@@ -538,7 +538,7 @@ class TestNames:
         assert app.test_client().get("/__heartbeat__").json["checks"] == {"in_a_module": "ok"}
 
     @pytest.mark.parametrize("name", ["db", "redis", "migrate"])
-    def test_a_module_as_a_service_is_a_clear_error(self, app, name):
+    def test_a_module_as_a_service_is_a_type_error(self, app, name):
         """The module ``redis`` instead of a client is a `TypeError`."""
         with pytest.raises(TypeError, match=f"^{name} must be .*, not the module 'redis'"):
             Dockerflow(app, **{name: redis})

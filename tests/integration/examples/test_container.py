@@ -185,7 +185,7 @@ def test_without_a_port_it_is_8000(image, monkeypatch):
     assert re.search(r"^bind +.*0\.0\.0\.0:8000", shown.stdout, re.MULTILINE)
 
 
-def test_uwsgi_serves_it_too(image):
+def test_uwsgi_serves_the_app(image):
     """uWSGI serves the app with the lines that ``uwsgi.ini`` gives for the Dockerfile."""
     text = (CONTAINER / "uwsgi.ini").read_text()
     assert "COPY app.py uwsgi.ini ./" in text

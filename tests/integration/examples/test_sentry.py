@@ -39,7 +39,7 @@ def test_an_exception_is_one_event_with_the_request_id():
     assert event["tags"]["request_id"] == "bad"
 
 
-def test_the_exception_is_in_the_summary_too():
+def test_the_exception_is_in_the_summary():
     """The log has an ERROR summary with the exception's text and the same request ID."""
     done = run([sys.executable, "-c", PROGRAM], check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]

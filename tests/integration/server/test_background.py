@@ -181,7 +181,7 @@ class TestAddress:
         assert serve(registry, host="redis://:s3cr3t@db").port is None
         assert "cannot listen at redis://:***@db port 0" in records[0].getMessage()
 
-    def test_without_threads_the_worker_goes_on(self, registry, serve, listen, monkeypatch):
+    def test_without_threads_the_worker_continues(self, registry, serve, listen, monkeypatch):
         """If no thread can be started, the error is logged, and the port is free again."""
         records = listen("dockerflow_wsgi")
 
@@ -321,7 +321,7 @@ class TestClients:
                     assert refused.recv(1) == b""
         assert lbheartbeat_status(port) == 200
 
-    def test_idle_and_slow_clients_do_not_hold_up_a_prober(self, registry, serve, monkeypatch):
+    def test_idle_and_slow_clients_do_not_delay_probers(self, registry, serve, monkeypatch):
         """Clients without a complete request have no thread, and the oldest ones are dropped."""
         monkeypatch.setattr("dockerflow_wsgi.server._IO_TIMEOUT_S", 10 * TIMEOUT_S)
         port = serve(registry).port
