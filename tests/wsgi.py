@@ -44,6 +44,10 @@ class Server:
         return dict(self.starts[-1][1])
 
 
+def ignore_start(_status, _headers, _exc_info=None):
+    """Accept any response; a ``start_response`` for tests."""
+
+
 def make_environ(path="/", method="GET", **keys):
     """Build the environ of a request."""
     environ = {"PATH_INFO": path, "REQUEST_METHOD": method, "QUERY_STRING": "", **keys}

@@ -6,6 +6,7 @@ import logging
 import sys
 
 import pytest
+from odd_objects import UntraceableError
 
 from dockerflow_wsgi import ConfigurationError
 from dockerflow_wsgi.errors import (
@@ -19,14 +20,6 @@ from dockerflow_wsgi.errors import (
     log_redacted,
     require_extra,
 )
-
-
-class UntraceableError(Exception):
-    """An exception that cannot be formatted."""
-
-    @property
-    def __cause__(self):
-        raise RuntimeError("no cause")
 
 
 class TestExceptions:

@@ -14,6 +14,7 @@ import socket
 import sys
 
 import pytest
+from odd_objects import Unshowable, cycle
 from programs import run
 from wsgi import hello, request
 
@@ -65,20 +66,6 @@ def failure():
             raise ValueError('evil\n"line"') from error
     except ValueError:
         return sys.exc_info()
-
-
-def cycle():
-    """Make a list that contains itself."""
-    itself = [1]
-    itself.append(itself)
-    return itself
-
-
-class Unshowable:
-    """An object whose ``__repr__`` and ``__str__`` raise."""
-
-    def __repr__(self):
-        raise RuntimeError("no")
 
 
 class Unreadable(dict):

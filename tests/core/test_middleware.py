@@ -10,16 +10,12 @@ from wsgiref.validate import validator
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
-from wsgi import Server, hello, make_environ, request
+from wsgi import Server, hello, ignore_start, make_environ, request
 
 from dockerflow_wsgi import CheckRegistry, ConfigurationError, DockerflowMiddleware, get_request_id
 from dockerflow_wsgi.checks import Info
 
 ENDPOINTS = ["/__version__", "/__heartbeat__", "/__lbheartbeat__"]
-
-
-def ignore_start(_status, _headers, _exc_info=None):
-    """Accept any response, any number of times."""
 
 
 class TestConstruction:

@@ -14,7 +14,7 @@ import pytest
 from programs import run
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
-from wsgi import Server, hello, make_environ, request
+from wsgi import Server, hello, ignore_start, make_environ, request
 
 from dockerflow_wsgi import DockerflowMiddleware, get_request_id
 
@@ -82,10 +82,6 @@ def app_returning(body, status="200 OK"):
 def serve(body, **keys):
     """Call a wrapped app that returns a body, and return what the server gets."""
     return DockerflowMiddleware(app_returning(body))(make_environ(**keys), ignore_start)
-
-
-def ignore_start(_status, _headers, _exc_info=None):
-    """Accept any response, any number of times."""
 
 
 def werkzeug_body(chunks):

@@ -16,6 +16,7 @@ import types
 import uuid
 
 import pytest
+from odd_objects import Unshowable, cycle
 
 from dockerflow_wsgi.serialization import line_to_json, to_json_bytes, to_jsonable
 
@@ -80,13 +81,6 @@ class LazyText:
         return "'Too many tries'"
 
 
-class Unshowable:
-    """An object whose ``__repr__`` and ``__str__`` raise."""
-
-    def __repr__(self):
-        raise RuntimeError("no")
-
-
 class BadNumber(Number):
     """A number whose conversion raises."""
 
@@ -95,13 +89,6 @@ class BadNumber(Number):
 
 
 numbers.Integral.register(BadNumber)
-
-
-def cycle():
-    """Make a list that contains itself."""
-    itself = [1]
-    itself.append(itself)
-    return itself
 
 
 def deep():

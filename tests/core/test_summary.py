@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from odd_objects import UntraceableError
 from wsgi import Server, hello, make_environ, request
 
 from dockerflow_wsgi import DockerflowMiddleware
@@ -480,11 +481,6 @@ class TestSummaryExtra:
 
     def test_an_exception_that_cannot_be_formatted_is_named(self, summaries, listen):
         """The log names the exception's class, and the summary is written."""
-
-        class UntraceableError(Exception):
-            @property
-            def __cause__(self):
-                raise RuntimeError("no cause")
 
         def extra(_environ):
             raise UntraceableError

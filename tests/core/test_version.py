@@ -7,6 +7,7 @@ import os
 import socket
 
 import pytest
+from odd_objects import cycle
 from wsgi import hello, request
 
 from dockerflow_wsgi import DockerflowMiddleware, version
@@ -23,13 +24,6 @@ def ask(app):
 def write(directory, content):
     """Write a version.json."""
     (directory / "version.json").write_bytes(content)
-
-
-def cyclic():
-    """Make a dict that contains itself."""
-    itself = {}
-    itself["itself"] = itself
-    return itself
 
 
 class TestContent:
@@ -276,7 +270,7 @@ class TestCallback:
             ({"a": object()}, "cannot be written as JSON"),
             ({"a": float("inf")}, "cannot be written as JSON"),
             ({(1, 2): "tuple key"}, "cannot be written as JSON"),
-            (cyclic(), "cannot be written as JSON"),
+            ({"cycle": cycle()}, "cannot be written as JSON"),
         ],
     )
     def test_a_callback_that_returns_something_else_is_a_500(self, returned, problem):
