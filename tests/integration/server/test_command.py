@@ -144,12 +144,9 @@ def test_a_directory_that_is_gone_is_exit_code_2_with_a_remedy(directory):
     """A current directory that a deployment has replaced is an error with a remedy."""
     gone = directory / "gone"
     gone.mkdir()
-    # A script's sys.path has no current directory, where it is gone Python 3.13.0 fails to import.
-    code = (
-        "import os, sys; os.rmdir(os.getcwd()); del sys.path[0]; "
-        "from dockerflow_wsgi.__main__ import main; main()"
-    )
-    done = run([sys.executable, "-c", code, "serve", "acme:registry"], cwd=gone)
+    code = "import os; os.rmdir(os.getcwd()); from dockerflow_wsgi.__main__ import main; main()"
+    # -I, as sys.path of the script has no current directory: with it, Python 3.13.0 fails.
+    done = run([sys.executable, "-I", "-c", code, "serve", "acme:registry"], cwd=gone)
     assert done.stderr.startswith("dockerflow-wsgi serve: the current directory is gone")
     assert "Traceback" not in done.stderr
 
