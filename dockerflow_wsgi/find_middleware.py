@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from inspect import getattr_static
 from types import GetSetDescriptorType, MemberDescriptorType, MethodType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Flask; Werkzeug's and Sentry's middlewares; WhiteNoise; OpenTelemetry's.
-ATTRIBUTES = ("wsgi_app", "app", "application", "wsgi")
+# functools.wraps(), which also copies the other attributes; Flask; Werkzeug's and Sentry's
+# middlewares; WhiteNoise; OpenTelemetry's.
+ATTRIBUTES = ("__wrapped__", "wsgi_app", "app", "application", "wsgi")
 
 _MAX_DEPTH = 20
-_MAX_LAYERS = 100
 
 
 def find_middleware(app: Any, kind: type[T]) -> T | None:
@@ -26,33 +25,21 @@ def find_middleware(app: Any, kind: type[T]) -> T | None:
     return None
 
 
-def find_middlewares(app: Any, kind: type[T]) -> tuple[list[T], str]:
-    """Find all middlewares of a class in an app, behind decorators, partials and mounts too.
+def find_bypassed(app: Any, kind: type[T]) -> tuple[T | None, str]:
+    """Find a middleware that a Flask app has, and that requests do not reach.
+
+    That is so where something took the method ``wsgi_app`` of the Flask app before the middleware
+    wrapped it.
 
     Returns:
-        The middlewares, the outermost first; and the name of a Flask app whose ``wsgi_app`` was
-        taken before it was wrapped, or an empty text. Requests call that method, so they do not
-        reach the middleware that ``app.wsgi_app`` has now.
+        The middleware, and the name of the Flask app; ``None`` and an empty text if there is none.
     """
-    found: list[T] = []
-    bypassed = ""
-    layers = [app]
-    for layer in layers:  # grows
-        if isinstance(layer, kind):
-            found.append(layer)
-        owner = layer.__self__ if isinstance(layer, MethodType) else None
-        if isinstance(layer, MethodType) and layer.__name__ == "wsgi_app":
-            hidden = find_middleware(static_attribute(owner, "wsgi_app"), kind)
-            if hidden is not None and hidden not in found:
-                found.append(hidden)
-                bypassed = str(getattr(owner, "name", "?"))
-            continue
-        mounts = static_attribute(layer, "mounts")  # Werkzeug's DispatcherMiddleware
-        inner = [static_attribute(layer, name) for name in (*ATTRIBUTES, "__wrapped__", "func")]
-        inner += [owner, *(mounts.values() if isinstance(mounts, Mapping) else ())]
-        new = [one for one in inner if callable(one) and all(one is not other for other in layers)]
-        layers += new[: _MAX_LAYERS - len(layers)]
-    return found, bypassed
+    taken = find_middleware(app, MethodType)
+    if taken is None or taken.__name__ != "wsgi_app":
+        return None, ""
+    flask_app = taken.__self__
+    found = find_middleware(static_attribute(flask_app, "wsgi_app"), kind)
+    return found, "" if found is None else str(getattr(flask_app, "name", "?"))
 
 
 def static_attribute(thing: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""``MODULE:NAME`` on a command line, and the object that it names."""
+"""``MODULE:NAME`` on a command line, the object that it names, and the line where it fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import inspect
+import linecache
 import os
 import re
 import sys
@@ -13,11 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .doctor.diagnosis import lines_of_error, place_of
-from .errors import ConfigurationError, TargetError
-from .redaction import format_error, redact
+from .errors import ConfigurationError, TargetError, format_traceback
+from .redaction import format_error
 
 _TEXT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(.*\))?", re.DOTALL)
+_MAX_LINES = 5
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
+_FRAME = re.compile(r'^\s+File "(.+)", line (\d+)(?:,? in (.+))?$', re.MULTILINE)
 _EXPECTED = "Write MODULE:NAME, such as acme.wsgi:app or acme.worker:registry, or acme:create_app()"
 
 
@@ -111,27 +116,46 @@ def _attribute(found: Any, name: str, holder: str) -> Any:
 
 def _import_error(error: BaseException, parsed: ImportString, directory: str) -> TargetError:
     """Describe an exception of the user's code, or a module that does not exist."""
-    lines = lines_of_error(error)
-    where = place_of(lines) or f"importing {parsed.module}:{parsed.name}"
+    traceback = format_traceback(error)
+    lines = lines_of_traceback(traceback)
+    where = place_of(traceback) or f"importing {parsed.module}:{parsed.name}: "
     reason = f"{type(error).__name__}: {format_error(error)}"
     remedy = "Fix this line of the app, or the value that it gets"
     if isinstance(error, ModuleNotFoundError) and error.name:
         if f"{parsed.module}.".startswith(f"{error.name}."):
             reason = f"there is no module {error.name!r} in {directory}, and none is installed"
             remedy = "Correct the name, or run this in the directory that has the module"
-            if parsed.module.endswith(".py"):
-                remedy = f"Name the module, not its file: did you mean {parsed.module[:-3]}?"
             return TargetError(reason, remedy)
         reason, remedy = format_error(error), f"Install the package that has {error.name}"
     elif isinstance(error, ConfigurationError):
         reason = f"the configuration is wrong: {'; '.join(error.problems)}"
         remedy = "Fix each of the problems"
-    elif isinstance(error, SystemExit):
-        reason = f"the app calls sys.exit({redact(repr(error.code))}) when it is imported"
-        remedy = "Raise an exception that has the reason, or do not exit"
     elif "Port could not be cast" in reason:  # its value, part of the password, is not shown
         reason = "the URL's port is not a number"
         remedy = "Correct the URL; write '/', '#', '?' and '@' in a password as %2F, %23, %3F, %40"
     elif isinstance(error, KeyError) and lines and "environ" in lines[-1]:
         remedy = f"Set the environment variable {error.args[0]}"
-    return TargetError(f"{where}: {reason}", remedy, lines)
+    return TargetError(f"{where}{reason}", remedy, lines)
+
+
+def lines_of_traceback(text: str) -> list[str]:
+    """Return the app's lines of a traceback, the innermost last, at most five.
+
+    A line is such as ``app.py:7 in check: time.sleep(60)``. The lines of installed packages are
+    returned if there are no others, because an app may be installed.
+    """
+    frames = [frame for frame in _FRAME.findall(text) if not frame[0].startswith(("<", _PACKAGE))]
+    installed = [frame for frame in frames if _INSTALLED.search(frame[0])]
+    own = [frame for frame in frames if not frame[0].startswith(_STANDARD)]
+    own = [frame for frame in own if frame not in installed]
+    return [
+        f"{path.removeprefix(os.getcwd() + os.sep)}:{number} in {name or '<module>'}: "
+        f"{linecache.getline(path, int(number)).strip()}"
+        for path, number, name in own or installed
+    ][-_MAX_LINES:]
+
+
+def place_of(traceback_text: str) -> str:
+    """Return ``file:line: `` of the innermost line of a traceback; empty without a line."""
+    lines = lines_of_traceback(traceback_text)
+    return f"{lines[-1].partition(' in ')[0]}: " if lines else ""

@@ -7,29 +7,20 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 from ..errors import TargetError
 from ..import_string import parse_import_string
 from ..redaction import format_error, redact
-from . import app_steps, url_steps
+from . import url_steps
 from .diagnosis import MisuseError, check_names
 from .isolation import Examination
 from .output import Output
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
-
-_DESCRIPTION = """\
-Reports what keeps a service from complying with Dockerflow, and what to do.
-It changes nothing, and shows no secret."""
-_EPILOG = f"""\
-Steps of MODULE:APP:
-  {" ".join(app_steps.SKIPPABLE[:4])}
-  {" ".join(app_steps.SKIPPABLE[4:])}
-Each check is a step check:NAME; "checks" means all of them. Steps of --url:
-  {" ".join(url_steps.SKIPPABLE)}
-Exit codes: 0 no failure (a warning is not a failure), 1 a failure, 2 misuse."""
 
 
 def add_command(commands: Any) -> None:
@@ -37,9 +28,9 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="report what keeps a service from complying with Dockerflow, and what to do",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Reports what keeps a service from complying with Dockerflow, and what to do. "
+        "It changes nothing, and shows no secret.",
+        epilog="Exit codes: 0 no failure (a warning is not a failure), 1 a failure, 2 misuse.",
     )
     add = parser.add_argument
     add("target", nargs="?", metavar="MODULE[:APP]", help="the app (default APP: application)")
@@ -55,29 +46,32 @@ def add_command(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    parser: argparse.ArgumentParser = arguments.parser
     try:
-        config = _config(arguments)
-        timeout_s = arguments.timeout
-        examination = Examination(config, arguments.target, arguments.url, timeout_s)
-        try:
-            return _repeat(arguments, examination)
-        finally:
-            examination.close()
-    except MisuseError as error:
-        parser: argparse.ArgumentParser = arguments.parser
+        _check(arguments)
+        common = {"timeout_s": arguments.timeout, "skip": sorted(arguments.skip)}
+        if arguments.target is None:
+            targets = [url_steps.parse_url(url, arguments.timeout) for url in arguments.url]
+            config = {"urls": [target.url for target in targets], **common}
+            return _repeat(arguments, config, partial(url_steps.examine, targets, arguments.skip))
+        config = {"target": redact(arguments.target), **common, "settings": None}
+        app = (arguments.target, arguments.timeout, arguments.skip)
+        with closing(Examination(config, *app)) as examination:
+            return _repeat(arguments, config, examination.results)
+    except (MisuseError, TargetError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # as in "doctor ... | head"
-            sys.stderr.write(f"{arguments.parser.prog}: error: {format_error(error)}\n")
+            sys.stderr.write(f"{parser.prog}: error: {format_error(error)}\n")
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
         return FAILURE
 
 
-def _config(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check the options, and return them as ``--json`` shows them."""
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise a `MisuseError` for options that cannot be used, and change the directory."""
     if (arguments.target is None) == (not arguments.url):
         raise MisuseError("give either MODULE:APP or --url")
     if arguments.chdir is not None:
@@ -85,33 +79,28 @@ def _config(arguments: argparse.Namespace) -> dict[str, Any]:
             os.chdir(arguments.chdir)
         except OSError as error:
             raise MisuseError(f"--chdir {arguments.chdir}: {error.strerror}") from None
-    if fixed := [name for name in app_steps.UNSKIPPABLE if name in arguments.skip]:
-        raise MisuseError(f"--skip {', '.join(fixed)}: cannot be skipped")
-    common = {"timeout_s": arguments.timeout, "skip": sorted(arguments.skip)}
-    try:
-        if arguments.target is not None:
-            parse_import_string(arguments.target, "application")
-            return {"target": redact(arguments.target), **common, "settings": None}
+    if arguments.target is None:
         check_names(arguments.skip, url_steps.SKIPPABLE)
-        return {"urls": [url_steps.parse_url(url, 1).shown for url in arguments.url], **common}
-    except TargetError as error:
-        raise MisuseError(str(error)) from None
-    except ValueError as error:
-        raise MisuseError(f"--url {error}") from None
+    else:
+        parse_import_string(arguments.target, "application")
 
 
-def _repeat(arguments: argparse.Namespace, examination: Examination) -> int:
+def _repeat(
+    arguments: argparse.Namespace,
+    config: Mapping[str, Any],
+    examine: Callable[[], Iterable[Mapping[str, Any]]],
+) -> int:
     indent = 2 if arguments.watch is None else None
     output = Output(sys.stdout, is_json=arguments.json, indent=indent)
-    code = None
+    code = INTERRUPTED
     try:
         while True:
-            code = SUCCESS if output.show(examination.config, examination.results()) else FAILURE
-            if arguments.watch is None or examination.has_ended:
+            code = SUCCESS if output.show(config, examine()) else FAILURE
+            if arguments.watch is None:
                 return code
             time.sleep(arguments.watch)
     except KeyboardInterrupt:
-        return INTERRUPTED if code is None else code
+        return code
 
 
 def _seconds(text: str) -> float:

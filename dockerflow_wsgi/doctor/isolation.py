@@ -1,4 +1,4 @@
-"""Runs the steps in a process of their own: what an app does there cannot hold up the report.
+"""Runs the steps of an app in a process of their own, so that the app cannot hold up the report.
 
 The parent never imports the app. It ends the process when a step is overdue, and reports a process
 that ended during a step, by ``os._exit()`` for example.
@@ -9,40 +9,46 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
 from multiprocessing.connection import Connection
-from time import monotonic
-from typing import Any
+from typing import IO, Any
 
-from . import app_steps, url_steps
-from .diagnosis import MisuseError, StepResult, failed, lines_of_dump, overdue
+from .app_steps import STEPS, examine
+from .diagnosis import MisuseError, StepResult, failed, overdue
+from .user_code import lines_of_dump, open_dump
 
-_GRACE_S = 2.0  # beyond the limit of a step, which the process itself watches
-_NO_EXIT = "Raise an exception that has the reason, and do not end the process"
+_NEXT_STEPS = dict(pairwise(STEPS))
+_MAX_STEP = 6  # times the timeout, which the process itself watches; a check is also diagnosed
+_GRACE_S = 2.0
 
 
 class Examination:
-    """The steps of an app, or of services, in a process of their own."""
+    """The steps of an app, in a process of their own.
+
+    Args:
+        config: What ``--json`` shows; gets the app's settings when they are known.
+        target: The app, as ``MODULE:APP``.
+        timeout_s: Seconds for each step.
+        skip: Names of the steps to leave out.
+    """
 
     def __init__(
-        self, config: dict[str, Any], target: str | None, urls: Sequence[str], timeout_s: float
+        self, config: dict[str, Any], target: str, timeout_s: float, skip: Sequence[str]
     ) -> None:
-        self.config = config  # as --json shows it, with the app's settings when they are known
-        self.has_ended = False  # before it was done
-        self._timeout_s = timeout_s
-        self._started: dict[str, Any] = {"start": "import", "bound_s": timeout_s}
-        self._dump = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by close()
+        if not hasattr(os, "fork"):
+            raise MisuseError("MODULE:APP needs fork(), which this system does not have: use --url")
+        self._config, self._timeout_s = config, timeout_s
+        self._is_overdue = False
+        self._dump = open_dump()
         # A fork has imported everything, and has its whole time for the app.
-        has_fork = "fork" in multiprocessing.get_all_start_methods()
-        context: Any = multiprocessing.get_context("fork" if has_fork else None)
+        context = multiprocessing.get_context("fork")
         self._connection, other_end = context.Pipe()
-        arguments = (target, urls, timeout_s, config["skip"], self._dump.name)
-        self._process = context.Process(
-            target=_run, args=(self._connection, other_end, *arguments), name="MainProcess"
-        )
+        arguments = (self._connection, other_end, self._dump, target, timeout_s, skip)
+        self._process = context.Process(target=_run, args=arguments, name="MainProcess")
         self._process.start()
         other_end.close()
 
@@ -50,20 +56,17 @@ class Examination:
         """Run all steps once, and yield the result of each when it is done."""
         with suppress(OSError):  # the process ended, which is found below
             self._connection.send("run")
-        deadline_s = monotonic() + self._timeout_s + _GRACE_S
-        while (message := self._receive(deadline_s)) is not None:
+        step = "import"
+        while (message := self._receive()) is not None:
             if "end" in message:
                 return
             if "misuse" in message:
                 raise MisuseError(message["misuse"])
-            if "start" in message:
-                self._started = message
-                deadline_s = monotonic() + message["bound_s"] + _GRACE_S
-            elif "name" in message:
+            if "name" in message:
+                step = _NEXT_STEPS.get(message["name"], "checks")
                 yield message
-            self.config.update(message.get("config", {}))
-        self.has_ended = True
-        yield self._ended(is_overdue=monotonic() > deadline_s).to_dict()
+            self._config.update(message.get("config", {}))
+        yield replace(self._result_of_end(), name=step).to_dict()
 
     def close(self) -> None:
         """End the process; threads and exit handlers of the app get two seconds."""
@@ -75,67 +78,52 @@ class Examination:
             self._process.join()
             self._dump.close()
 
-    def _receive(self, deadline_s: float) -> Any:
-        """Return the next message; ``None`` if the process ended, or is overdue."""
+    def _receive(self) -> Any:
+        """Return the next message; ``None`` if the process ended, or is overdue and was killed."""
         with suppress(EOFError, OSError):
-            if self._connection.poll(max(0.0, deadline_s - monotonic())):
+            if self._connection.poll(_MAX_STEP * self._timeout_s + _GRACE_S):
                 return self._connection.recv()
+            self._is_overdue = True
         self._process.kill()
+        self._process.join()
         return None
 
-    def _ended(self, *, is_overdue: bool) -> StepResult:
-        self._process.join()
-        name, bound_s = self._started["start"], self._started["bound_s"]
-        dump, code = self._dump.read().decode("utf-8", "replace"), self._process.exitcode
-        if is_overdue or dump:
-            done = "imported" if name == "import" else "done"
-            lines = lines_of_dump(dump, self._started.get("thread"))
-            result = overdue(f"not {done} after {bound_s:g} s", lines)
-        else:
-            cause = "os._exit() does this" if code >= 0 else f"by signal {-code}"
-            result = failed(f"the process ended with exit code {code} ({cause})", _NO_EXIT)
-        return StepResult(result.status, result.message, result.remedy, result.details, name)
+    def _result_of_end(self) -> StepResult:
+        code = self._process.exitcode or 0
+        if os.fstat(self._dump.fileno()).st_size:
+            lines = lines_of_dump(self._dump, threading.get_ident())  # a fork keeps this ID
+            return overdue(f"not imported after {self._timeout_s:g} s", lines)
+        if self._is_overdue:
+            return overdue(f"not done after {_MAX_STEP * self._timeout_s:g} s", [])
+        cause = "os._exit() does this" if code >= 0 else f"by signal {-code}"
+        text = f"the process ended with exit code {code} ({cause})"
+        return failed(text, "Raise an exception that has the reason, and do not end the process")
 
 
 def _run(
     parents_end: Connection,
     connection: Connection,
-    target: str | None,
-    urls: Sequence[str],
+    dump: IO[bytes],
+    target: str,
     timeout_s: float,
     skip: Sequence[str],
-    dump_path: str,
 ) -> None:
     """Run the steps each time that the parent asks; the entry point of the process."""
     parents_end.close()
-    if hasattr(os, "setsid"):
-        os.setsid()  # the terminal's Ctrl-C is for the parent only
+    os.setsid()  # the terminal's Ctrl-C is for the parent only
     os.dup2(2, 1)  # what the app prints goes to standard error
-    lock = threading.Lock()
 
-    def send(message: Mapping[str, Any]) -> None:
-        with lock:
-            connection.send(message)
-
-    def prepare() -> Callable[[], object]:
-        if target is None:
-            return url_steps.examine(urls, timeout_s, skip, send)
-        send({"start": "import", "bound_s": timeout_s, "thread": threading.get_ident()})
-        with open(dump_path, "wb") as dump:
-            # In C, so that neither a busy loop nor gevent's monkey-patching stops it.
-            faulthandler.dump_traceback_later(timeout_s, exit=True, file=dump)
-            try:
-                return app_steps.examine(target, timeout_s, skip, send)
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-
-    run_once = None
+    run_once, send = None, connection.send
     with suppress(EOFError, OSError):  # the parent ended
         while connection.recv():
             try:
-                run_once = run_once or prepare()
+                if run_once is None:
+                    # In C, so that neither a busy loop nor gevent's monkey-patching stops it.
+                    faulthandler.dump_traceback_later(timeout_s, exit=True, file=dump)
+                    run_once = examine(target, timeout_s, skip, send)
+                    faulthandler.cancel_dump_traceback_later()
+                run_once()
+                send({"end": True})
             except MisuseError as error:
                 send({"misuse": str(error)})
                 return
-            run_once()
-            send({"end": True})

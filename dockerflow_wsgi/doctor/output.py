@@ -32,8 +32,8 @@ class Output:
         self._is_json = is_json
         self._indent = indent
         self._is_coloured = is_terminal and not os.environ.get("NO_COLOR")
-        self._columns = os.get_terminal_size(stream.fileno()).columns if is_terminal else 0
-        self._columns = self._columns or 100
+        columns = os.get_terminal_size(stream.fileno()).columns if is_terminal else 0
+        self._columns = columns or 100
 
     def show(self, config: Mapping[str, Any], results: Iterable[Result]) -> bool:
         """Write the results of an app or a service, each when it is there; or a table of services.
@@ -42,20 +42,20 @@ class Output:
             Whether nothing failed.
         """
         urls = config.get("urls", ())
-        if len(urls) > 1:
-            shown = sorted(results, key=lambda one: urls.index(one.get("url", urls[0])))
-            self._write_header(f"{len(urls)} instances")
-            self._write_table([_HEADER, *(_row(url, shown) for url in urls)])
-            agreement = _agreement(shown, urls, config["skip"])
-            self._write_step(agreement)
-            shown.append(agreement)
-        else:
-            shown = []
-            for result in results:
-                if not shown:
-                    self._write_header(config.get("target") or urls[0])
+        title = config.get("target") or (urls[0] if len(urls) == 1 else f"{len(urls)} instances")
+        shown: list[Result] = []
+        for result in results:
+            if not shown:
+                now = datetime.now(timezone.utc)
+                self._write_line(f"dockerflow-wsgi doctor {title}  {now:%H:%M:%S} UTC\n")
+            if len(urls) < 2:
                 self._write_step(result)
-                shown.append(result)
+            shown.append(result)
+        if len(urls) > 1:
+            rows = [_row(url, shown) for url in urls]
+            self._write_table([_HEADER, *rows])
+            shown.append(_agreement(rows, config["skip"]))
+            self._write_step(shown[-1])
         is_well = all(result["ok"] for result in shown)
         if self._is_json:
             report = {"ok": is_well, "config": config, "probes": shown}
@@ -63,10 +63,6 @@ class Output:
             self._stream.flush()
         self._write_problems(shown)
         return is_well
-
-    def _write_header(self, title: str) -> None:
-        now = datetime.now(timezone.utc)
-        self._write_line(f"dockerflow-wsgi doctor {title}  {now:%H:%M:%S} UTC\n")
 
     def _write_table(self, rows: Sequence[Sequence[str]]) -> None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -94,12 +90,10 @@ class Output:
                 self._write_block("  ", result, 2)
                 self._write_block("  -> ", result, 5, "remedy")
         counts = Counter(str(result["status"]) for result in results)
-        statuses = [one for one in ("error", "warning", "ok", "skipped") if counts[one]]
-        shown = [
-            f"{counts[one]} {one}{'s' * (counts[one] > 1 and one in {'error', 'warning'})}"
-            for one in statuses
-        ]
-        self._write_line(f"\n{self._paint(statuses[0] if statuses else '', ', '.join(shown))}")
+        names = {"error": "errors", "warning": "warnings", "ok": "ok", "skipped": "skipped"}
+        shown = [f"{n} {one if n == 1 else names[one]}" for one in names if (n := counts[one])]
+        worst = next((one for one in names if counts[one]), "ok")
+        self._write_line(f"\n{self._paint(worst, ', '.join(shown))}")
 
     def _write_block(self, start: str, result: Result, indent: int, key: str = "message") -> None:
         width = max(self._columns - indent, 20)
@@ -126,18 +120,14 @@ def _clean(text: object) -> str:
     return "".join(character if character.isprintable() else "?" for character in shown)
 
 
-def _agreement(results: Sequence[Result], urls: Sequence[str], skip: Sequence[str]) -> Result:
-    """Return the result whether services have the same version."""
-    versions = {url: row[2:4] for url in urls if (row := _row(url, results))[2:4] != ("-", "-")}
-    (common, count), *others = Counter(versions.values()).most_common(2) or [((), 0)]
-    is_tie = any(number == count for _, number in others)  # each may be the wrong one
-    odd = [url for url, version in versions.items() if is_tie or version != common]
+def _agreement(rows: Sequence[Sequence[str]], skip: Sequence[str]) -> Result:
+    """Return the result of the step that compares the versions of services."""
     result = passed("all instances that report a version report the same one")
     if "agreement" in skip:
         result = skipped()
-    elif odd:
-        text = f"the instances have different versions: see {', '.join(odd)}"
-        result = warned(text, "Finish the deployment, or redeploy these", odd=odd)
+    elif len({(version, commit) for _, _, version, commit, *_ in rows} - {("-", "-")}) > 1:
+        text = "the instances have different versions"
+        result = warned(text, "Finish the deployment, or redeploy the instances that differ")
     return {**result.to_dict(), "name": "agreement"}
 
 

@@ -6,12 +6,11 @@ import functools
 
 import pytest
 from flask import Flask
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from wsgi import hello
 
 from dockerflow_wsgi import DockerflowMiddleware
-from dockerflow_wsgi.find_middleware import find_middleware, find_middlewares
+from dockerflow_wsgi.find_middleware import find_bypassed, find_middleware
 from dockerflow_wsgi.flask import Dockerflow
 
 
@@ -51,6 +50,17 @@ class TestFound:
         middleware = DockerflowMiddleware(hello)
         app = Slotted(Layer(**{name: Slotted(middleware)}))
         assert find_middleware(app, DockerflowMiddleware) is middleware
+
+    def test_behind_a_decorator_and_in_flask(self):
+        """Functions of `functools.wraps` and Flask apps are followed."""
+        middleware, flask = DockerflowMiddleware(hello), Flask("shop")
+
+        @functools.wraps(middleware)
+        def decorated(environ, start_response):
+            return middleware(environ, start_response)
+
+        flask.wsgi_app = ProxyFix(decorated)
+        assert find_middleware(flask, DockerflowMiddleware) is middleware
 
     def test_the_outermost_one(self):
         """The first match from the outside is returned."""
@@ -108,61 +118,20 @@ class TestWithoutSideEffects:
         assert find_middleware(Unbound(DockerflowMiddleware(hello)), DockerflowMiddleware) is None
 
 
-def decorated(app):
-    """Wrap an app in a function that shows it as functools.wraps does."""
-
-    @functools.wraps(app)
-    def inner(environ, start_response):
-        return app(environ, start_response)
-
-    return inner
-
-
-def in_flask(app):
-    """Make an app the WSGI app of a Flask app."""
-    flask = Flask(__name__)
-    flask.wsgi_app = ProxyFix(app)
-    return flask
-
-
-class TestAll:
-    """`find_middlewares` also follows what only a diagnosis needs."""
-
-    @pytest.mark.parametrize(
-        "wrap",
-        [
-            lambda app: app,
-            ProxyFix,
-            Slotted,
-            lambda app: Slotted(app).__call__,
-            lambda app: DispatcherMiddleware(hello, {"/api": app}),
-            functools.partial,
-            decorated,
-            in_flask,
-            lambda app: ProxyFix(decorated(Slotted(app))),
-        ],
-    )
-    def test_however_it_is_wrapped(self, wrap):
-        """Mounts, methods, partials and decorators are followed."""
-        app = DockerflowMiddleware(hello)
-        assert find_middlewares(wrap(app), DockerflowMiddleware) == ([app], "")
-
-    def test_once_in_flask(self):
-        """A Flask app and its extension have one middleware, which requests reach."""
-        app = Flask("shop")
-        Dockerflow(app)
-        assert find_middlewares(app, DockerflowMiddleware) == ([app.wsgi_app], "")
+class TestBypassed:
+    """`find_bypassed` finds the middleware of a Flask app that requests do not reach."""
 
     def test_a_method_that_was_taken_before(self):
         """Requests to the method of the Flask app do not reach the middleware."""
         app = Flask("shop")
         taken = app.wsgi_app
         Dockerflow(app)
-        found = find_middlewares(ProxyFix(taken), DockerflowMiddleware)
-        assert found == ([app.wsgi_app], "shop")
+        assert find_middleware(ProxyFix(taken), DockerflowMiddleware) is None
+        found = find_bypassed(ProxyFix(taken), DockerflowMiddleware)
+        assert found == (app.wsgi_app, "shop")
 
-    def test_a_circle(self):
-        """Apps that wrap each other do not cause an endless loop."""
-        one, other = Layer(), Layer()
-        one.app, other.app = other, one
-        assert find_middlewares(one, DockerflowMiddleware) == ([], "")
+    @pytest.mark.parametrize("app", [None, hello, Slotted(hello), Flask("shop"), Layer().__call__])
+    def test_other_apps(self, app):
+        """Without a method that was taken, or without a middleware, there is nothing to find."""
+        assert find_bypassed(app, DockerflowMiddleware) == (None, "")
+        assert find_bypassed(Flask("shop").wsgi_app, DockerflowMiddleware) == (None, "")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import signal
 import sys
-from logging.handlers import HTTPHandler, QueueHandler, QueueListener
-from queue import Queue
 
 import pytest
 from programs import run, running
@@ -16,7 +13,7 @@ from wsgi import hello
 
 from dockerflow_wsgi import DockerflowMiddleware
 from dockerflow_wsgi.doctor.app_steps import check_summary, record_logs
-from dockerflow_wsgi.logging import MozlogFormatter, MozlogHandler
+from dockerflow_wsgi.logging import MozlogFormatter
 
 APP = "def app(environ, start_response): ...\n"
 
@@ -72,46 +69,8 @@ def with_mozlog(handler):
     return handler
 
 
-def test_the_listener_of_a_queue_is_followed(have_handler):
-    """As logging.config makes it from Python 3.12 on: what it hands on to is looked at."""
-    handler = QueueHandler(Queue())
-    handler.listener = QueueListener(handler.queue, MozlogHandler())
-    have_handler(handler)
-    assert look().message == "mozlog, by a MozlogHandler"
-    handler.listener = QueueListener(handler.queue, MozlogHandler(io.StringIO()))
-    assert "writes elsewhere" in look().message
-
-
 @pytest.mark.parametrize(("path", "status"), [("/dev/stdout", "ok"), ("summaries.log", "error")])
 def test_a_file_is_a_stream_if_it_is_one_of_the_process(have_handler, tmp_path, path, status):
     """Containers log to stdout or stderr, by whatever name."""
     have_handler(with_mozlog(logging.FileHandler(tmp_path / path, delay=True)))
     assert look().status == status
-
-
-def test_a_stream_is_told_by_its_file_descriptor(have_handler):
-    """The app may have opened stdout anew; another file is elsewhere."""
-    with open(1, "w", encoding="utf-8", closefd=False) as stdout:
-        have_handler(MozlogHandler(stdout))
-        assert look().status == "ok"
-    with open(os.devnull, "w", encoding="utf-8") as other:
-        have_handler(MozlogHandler(other))
-        assert "writes elsewhere" in look().message
-
-
-def test_a_handler_without_a_stream_writes_elsewhere(have_handler):
-    """As one that sends the summaries over the network."""
-    have_handler(with_mozlog(HTTPHandler("logs.invalid", "/")))
-    finding = look()
-    assert finding.message == "the HTTPHandler that gets the summaries writes elsewhere"
-    assert "MozlogHandler()" in finding.remedy
-
-
-def test_an_app_that_exits_at_a_request_left_no_summary(have_handler):
-    """The doctor goes on: the steps of the endpoints tell it."""
-
-    def app(_environ, _start_response):
-        raise SystemExit(3)
-
-    have_handler(MozlogHandler())
-    assert "left no summary" in look(app).message

@@ -90,7 +90,7 @@ def test_an_endpoint_that_is_not_answered_is_the_only_one_that_is_red():
     """The service hangs up on that path, and lives on."""
     findings = look_with({"GET /__version__": NOTHING})
     assert "no HTTP answer" in findings["endpoint_version"].message
-    assert "stopped or overloaded" in findings["endpoint_version"].remedy
+    assert "log" in findings["endpoint_version"].remedy
     assert findings["endpoint_heartbeat"].status == "ok"
     assert findings["endpoint_lbheartbeat"].status == "ok"
 
@@ -102,23 +102,6 @@ def test_any_other_refusal_is_red(code):
     assert red(findings) == ["endpoint_lbheartbeat"]
     assert f"/__lbheartbeat__ answers {code} " in findings["endpoint_lbheartbeat"].message
     assert "DockerflowMiddleware" in findings["endpoint_lbheartbeat"].remedy
-
-
-@pytest.mark.parametrize("checks", [None, [], "all"])
-def test_a_failing_heartbeat_without_a_list_of_checks_tells_its_status(checks):
-    """There is nothing more to name."""
-    body = json.dumps({"status": "down", "checks": checks}).encode()
-    finding = look_with({"GET /__heartbeat__": (500, body)})["endpoint_heartbeat"]
-    assert finding.message == "/__heartbeat__ answers 500 Internal Server Error: down"
-    assert finding.details["status"] == "down"
-
-
-def test_only_checks_that_fail_are_named():
-    """Those that are ok do not say why the heartbeat is red."""
-    body = json.dumps({"status": "error", "checks": {"cache": "ok", "disk": "error"}}).encode()
-    finding = look_with({"GET /__heartbeat__": (500, body)})["endpoint_heartbeat"]
-    assert finding.message.endswith(": disk: error")
-    assert "cache" not in finding.message
 
 
 def test_a_body_without_end_is_read_in_part():
