@@ -29,7 +29,7 @@ _LEAVE_S = 5.0
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints, of an argument in the wrong place for one, show no password."""
+    """A parser that redacts credentials in its error messages."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with the usage and the message."""
@@ -40,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments; by default those of the process, which then ends within some
-            seconds, whatever threads an app has left behind.
+        arguments: The arguments; by default those of the process, which then ends within five
+            seconds, even if an app has left threads.
 
     Returns:
-        The exit code: 0 if all is well, 1 if not, 2 for misuse.
+        The exit code: 0 for success, 1 for a failure, 2 for misuse.
 
     Raises:
-        SystemExit: Misuse, or only the version or the help was asked for.
+        SystemExit: Misuse, or the options ``--help`` or ``--version``.
     """
     parser = _parser()
     parsed = parser.parse_args(arguments)
@@ -132,7 +132,7 @@ def _load(text: str) -> DockerflowMiddleware:
 
 
 def _leave(code: int) -> None:
-    """Let the process end though a thread, or an exit handler, of the app's would keep it."""
+    """End the process after five seconds if threads or exit handlers of an app keep it."""
 
     def leave() -> None:
         sys.stdout.flush()

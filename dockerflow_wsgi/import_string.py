@@ -39,7 +39,7 @@ def parse_import_string(text: str, default_name: str = "") -> ImportString:
     """Parse ``MODULE:NAME``, ``MODULE:NAME.ATTRIBUTE`` or ``MODULE:FACTORY(LITERALS)``.
 
     Raises:
-        TargetError: The text has another form; or no colon, and there is no default name.
+        TargetError: The text has another form, or it has neither a colon nor a default name.
     """
     whole = text if ":" in text else f"{text}:{default_name}"
     module, _, expression = whole.partition(":")
@@ -141,8 +141,8 @@ def _import_error(error: BaseException, parsed: ImportString, directory: str) ->
 def lines_of_traceback(text: str) -> list[str]:
     """Return the app's lines of a traceback, the innermost last, at most five.
 
-    A line is such as ``app.py:7 in check: time.sleep(60)``. The lines of installed packages are
-    returned if there are no others, because an app may be installed.
+    A line is such as ``app.py:7 in check: time.sleep(60)``. Without lines of the app, those of
+    installed packages are returned, because an app may be installed.
     """
     frames = [frame for frame in _FRAME.findall(text) if not frame[0].startswith(("<", _PACKAGE))]
     installed = [frame for frame in frames if _INSTALLED.search(frame[0])]

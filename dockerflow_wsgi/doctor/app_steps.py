@@ -239,7 +239,7 @@ def check_summary(app: Any, logs: list[logging.LogRecord]) -> StepResult:
     """Let the handlers format the summary of a request, which the middleware answers with 405."""
     logger = logging.getLogger("request.summary")
     if logger.disabled:
-        text = "the logger request.summary is disabled, as logging.config does with existing ones"
+        text = "the logger request.summary is disabled: logging.config does this to existing ones"
         return failed(text, 'Configure logging with "disable_existing_loggers": False')
     handlers = [handler for handler in _handlers(logger) if handler.level <= logging.INFO]
     if not handlers:

@@ -55,8 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             config = {"urls": [target.url for target in targets], **common}
             return _repeat(arguments, config, partial(url_steps.examine, targets, arguments.skip))
         config = {"target": redact(arguments.target), **common, "settings": None}
-        app = (arguments.target, arguments.timeout, arguments.skip)
-        with closing(Examination(config, *app)) as examination:
+        with closing(Examination(config, arguments.target)) as examination:
             return _repeat(arguments, config, examination.results)
     except (MisuseError, TargetError) as error:
         parser.error(str(error))

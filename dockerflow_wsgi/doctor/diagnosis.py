@@ -1,4 +1,4 @@
-"""The result of a step, and what runs a step."""
+"""The results of steps, and the functions that run steps."""
 
 from __future__ import annotations
 

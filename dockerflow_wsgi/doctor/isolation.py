@@ -1,4 +1,4 @@
-"""Runs the steps of an app in a process of their own, so that the app cannot hold up the report.
+"""Runs the steps of an app in a separate process, so that the app cannot hold up the report.
 
 The parent never imports the app. It ends the process when a step is overdue, and reports a process
 that ended during a step, by ``os._exit()`` for example.
@@ -27,27 +27,24 @@ _GRACE_S = 2.0
 
 
 class Examination:
-    """The steps of an app, in a process of their own.
+    """The steps of an app, in a separate process.
 
     Args:
-        config: What ``--json`` shows; gets the app's settings when they are known.
+        config: The options that ``--json`` shows; the app's settings are added when known.
         target: The app, as ``MODULE:APP``.
-        timeout_s: Seconds for each step.
-        skip: Names of the steps to leave out.
     """
 
-    def __init__(
-        self, config: dict[str, Any], target: str, timeout_s: float, skip: Sequence[str]
-    ) -> None:
+    def __init__(self, config: dict[str, Any], target: str) -> None:
         if not hasattr(os, "fork"):
             raise MisuseError("MODULE:APP needs fork(), which this system does not have: use --url")
-        self._config, self._timeout_s = config, timeout_s
+        self._config, self._timeout_s = config, config["timeout_s"]
         self._is_overdue = False
         self._dump = open_dump()
         # A fork has imported everything, and has its whole time for the app.
         context = multiprocessing.get_context("fork")
         self._connection, other_end = context.Pipe()
-        arguments = (self._connection, other_end, self._dump, target, timeout_s, skip)
+        options = (target, self._timeout_s, config["skip"])
+        arguments = (self._connection, other_end, self._dump, *options)
         self._process = context.Process(target=_run, args=arguments, name="MainProcess")
         self._process.start()
         other_end.close()

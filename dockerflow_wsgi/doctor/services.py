@@ -41,6 +41,7 @@ _REMEDIES = {
     checks.ERROR_DB_API_EXCEPTION: "Correct the URL, or start or create the database",
 }
 _LOGIN = "Correct user name and password in the URL"
+_NO_DATABASE = "Create the database, or correct its name"
 _NO_LOGIN = "Put the password into the URL"
 _TRUST = "Renew the certificate, or trust its authority (SSL_CERT_FILE, sslrootcert)"
 
@@ -51,7 +52,7 @@ _DRIVER_ERRORS = {
     "password authentication failed|wrongpass|invalid (username-)?password": ("login", _LOGIN),
     "access denied|no password is set|without any password": ("login", _LOGIN),
     "no password supplied|already authenticated|authentication required": ("login", _NO_LOGIN),
-    "database .* does not exist|unknown database": ("login", "Create it, or correct its name"),
+    "database .* does not exist|unknown database": ("login", _NO_DATABASE),
     "fatal:": ("login", "Correct the URL, or the server's configuration"),  # PostgreSQL
     "db index": ("query", "Correct the number of the database in the URL"),
     "noperm|no permissions": ("query", "Give the user of the URL the permission"),
@@ -67,7 +68,7 @@ _WRONG_SERVICE = re.compile(
 class Service:
     """A service that a check, or ``--url``, connects to."""
 
-    kind: str  # what is expected there, such as PostgreSQL
+    kind: str  # the expected one, such as PostgreSQL
     host: str = ""  # empty if unknown
     port: int = 0
     has_tls: bool = False  # the client starts with TLS
@@ -119,7 +120,7 @@ def start_tls(service: Service, timeout_s: float, *, verify: bool = False) -> ss
 
 
 def _identify(service: Service) -> str:
-    """Find out what listens: `_TLS_SERVER`, or the first line that it sends; empty if unknown."""
+    """Return `_TLS_SERVER` or the first line that a service sends; empty if unknown."""
     with suppress(StepError), start_tls(service, _IDENTIFY_S):
         return _TLS_SERVER
     with suppress(StepError, OSError), connect(service, _IDENTIFY_S) as connection:
@@ -156,9 +157,9 @@ def diagnose(service: Service, text: str, timeout_s: float, *, is_overdue: bool)
 
 
 def services_of(check: Callable[..., Any]) -> list[Service]:
-    """Return the service of a check of Redis, or a list that gets those of a check of databases.
+    """Return the services of a built-in check; those of databases are appended when it connects.
 
-    To be called in the context of the check, just before it.
+    Call this in the context of the check, just before it.
     """
     services: list[Service] = []
     built_in = (checks.check_redis_connected, checks.check_database_connected)
@@ -171,7 +172,7 @@ def services_of(check: Callable[..., Any]) -> list[Service]:
         classes = getattr(getattr(pool, "connection_class", None), "__mro__", ())
         has_tls = any(one.__name__ == "SSLConnection" for one in classes)
         service = _service_of("redis", keywords, has_tls=has_tls)
-        return [service] if service.host else []  # not for a sentinel or a cluster
+        return [service] if service.host else []  # of a sentinel or a cluster
 
     def note(dialect: Any, _record: object, _arguments: object, keywords: Any) -> None:
         services.append(_service_of(dialect.name, keywords))
@@ -195,7 +196,7 @@ def _service_of(backend: str, keywords: Mapping[str, Any], *, has_tls: bool = Fa
     host, port = str(keywords.get("host") or ""), str(keywords.get("port") or default_port)
     if host.startswith("/") or "," in host or not port.isdigit():
         host = ""
-    if "@" in host:  # of a password, whose part after it is taken for the host
+    if "@" in host:  # the end of a password with an unquoted "@" is taken for the host
         host = f"{MASK}@{host.rpartition('@')[2]}"
     return Service(kind, host, int(port) if host else 0, has_tls)
 
@@ -242,7 +243,7 @@ class CheckSteps:
             yield replace(step, name=f"check:{name}")
 
     def _call(self, name: str) -> Any:
-        """Call a check, and note where it runs and what it connects to."""
+        """Call a check, and note its thread and its services."""
         self._threads[name] = threading.get_ident()
         self._services[name] = services_of(self._functions[name])
         returned = self._functions[name]()

@@ -27,7 +27,7 @@ MAX_BYTES = 1 << 20  # of a body; an endpoint's is shorter
 
 _CONNECTION_STEPS = ("dns", "tcp", "tls", "protocol")
 _PATHS = (VERSION_PATH, HEARTBEAT_PATH, LBHEARTBEAT_PATH)
-_INSTALL = "Answer it before anything else: wrap the app in DockerflowMiddleware"
+_INSTALL = "Wrap the app in DockerflowMiddleware, outside of all other wrappers"
 _MAX_REQUESTS = 8  # of a step
 
 
@@ -147,7 +147,7 @@ def _check_lbheartbeat(target: Target) -> StepResult:
 
 
 def _check_unknown_path(target: Target) -> StepResult:
-    """Request paths that cannot exist: an answer that all paths have proves nothing."""
+    """Request paths that cannot exist: endpoints with the same answer prove nothing."""
     first, second = (target.get(f"/__dockerflow_doctor_{token_hex(8)}__") for _ in range(2))
     shown = f"a path that cannot exist is answered with {first.status}"
     if not 200 <= first.status_code < 300:
@@ -156,12 +156,12 @@ def _check_unknown_path(target: Target) -> StepResult:
     alike = [path for path in _PATHS if common <= _marks(target.get(path))]
     if not alike:
         return passed(f"{shown}, but unlike the endpoints")
-    text = f"{shown}, like {', '.join(alike)}: their 200s prove nothing"
-    return failed(text, "Return 404 there: find what answers all paths")
+    text = f"{shown}, like {', '.join(alike)}: such a 200 proves nothing"
+    return failed(text, "Return 404 for unknown paths, or find the layer that answers all paths")
 
 
 def _marks(answer: Response) -> set[tuple[int, object]]:
-    """Return that by which answers are compared."""
+    """Return the properties by which answers are compared."""
     cache_control = answer.headers.get("Cache-Control")
     return {*enumerate((answer.status_code, answer.mimetype, cache_control, answer.data))}
 
@@ -174,7 +174,7 @@ def _check_methods(target: Target) -> StepResult:
             shown.append(f"{method} is answered {target.get(LBHEARTBEAT_PATH, method).status_code}")
         except StepError as error:
             shown.append(f"{method} is not answered ({error})")
-    return passed(f"{', '.join(shown)}; best are 200 and 405")
+    return passed(f"{', '.join(shown)}; expected are 200 and 405")
 
 
 _STEPS: dict[str, Callable[[Target], StepResult]] = {

@@ -1,4 +1,4 @@
-"""Calls user code within a time limit, and finds the lines where it is or where it raised."""
+"""Calls user code within a time limit, and finds the lines where it hangs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def call_within(function: Callable[[], T], timeout_s: float) -> T:
 
 
 def open_dump() -> IO[bytes]:
-    """Open a file for `faulthandler`: in memory, because a container may be read-only."""
+    """Open a file for `faulthandler`, in memory because a container may be read-only."""
     if hasattr(os, "memfd_create"):  # Linux
         return open(os.memfd_create("doctor"), "w+b")
     return tempfile.TemporaryFile()

@@ -29,22 +29,14 @@ ENDPOINTS = ["endpoint_version", "endpoint_heartbeat", "endpoint_lbheartbeat"]
 
 
 def look_at(name, app, middleware=None, timeout_s=TIMEOUT_S):
-    """Run a step of an app, and keep its logs."""
+    """Run a step of an app, and return its result."""
     middleware = middleware or find_middleware(app, DockerflowMiddleware)
     with record_logs() as logs:
         return run_step(app_steps.steps_of(app, middleware, "", logs)[name], timeout_s)
 
 
-@pytest.mark.parametrize("check", ENDPOINTS)
-def test_the_middlewares_own_answer_is_right(check, version_directory):
-    """Through other wrappers too."""
-    app = DockerflowMiddleware(hello, version_path=version_directory)
-    app.check(lambda: [], name="fine")
-    assert look_at(check, ProxyFix(app)).status == "ok"
-
-
 def answers(status, content_type, body, **headers):
-    """Make an app that answers everything so."""
+    """Make an app that gives every request the same answer."""
 
     def app(_environ, start_response):
         named = [(name.replace("_", "-"), value) for name, value in headers.items()]
@@ -62,61 +54,8 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("check", ENDPOINTS)
-@pytest.mark.parametrize("other", OTHERS)
-def test_an_answer_of_another_app_is_found_out(check, other, version_directory):
-    """The middleware is mounted below a path, and something else answers at the root."""
-    middleware = DockerflowMiddleware(hello, version_path=version_directory)
-    finding = look_at(check, DispatcherMiddleware(other, {"/api": middleware}), middleware)
-    assert finding.status == "error"
-    assert finding.message.startswith("something else answers TRACE /__")
-    assert "outermost" in finding.remedy
-
-
-def test_the_place_of_a_redirect_is_told(version_directory):
-    """It says which login is in the way."""
-    middleware = DockerflowMiddleware(hello, version_path=version_directory)
-    app = DispatcherMiddleware(OTHERS[0], {"/api": middleware})
-    assert "302 Found to /login" in look_at("endpoint_lbheartbeat", app, middleware).message
-
-
-def test_an_answer_with_another_request_id_is_found_out():
-    """Something else answers, though it looks alike."""
-    other = answers("405 Method Not Allowed", "application/json", b"", X_Request_ID="mine")
-    finding = look_at("endpoint_lbheartbeat", other, DockerflowMiddleware(hello))
-    assert finding.status == "error"
-    assert "something else answers" in finding.message
-
-
-@pytest.mark.parametrize("check", ENDPOINTS)
-def test_an_app_that_raises_is_told_with_its_line(check):
-    """And the doctor goes on."""
-    middleware = DockerflowMiddleware(hello)
-
-    def app(_environ, _start_response):
-        raise SystemExit("gone")
-
-    finding = look_at(check, app, middleware)
-    assert finding.status == "error"
-    assert "test_app.py:" in finding.message
-    assert "SystemExit: gone" in finding.message
-
-
-def test_an_app_that_hangs_is_told_with_its_line():
-    """In time."""
-    release = threading.Event()
-
-    def app(_environ, _start_response):
-        release.wait(TIMEOUT_S)
-
-    finding = look_at("endpoint_lbheartbeat", app, DockerflowMiddleware(hello), timeout_s=0.3)
-    release.set()
-    assert finding.message.startswith("not done after 0.3 s; it was at ")
-    assert "release.wait(TIMEOUT_S)" in finding.message
-
-
 def look_for_version(directory, content=None, **options):
-    """Look at a version.json."""
+    """Return the result of the step `version_json` for a file with a content."""
     if content is not None:
         (directory / "version.json").write_text(content)
     return app_steps.check_version(DockerflowMiddleware(hello, version_path=directory, **options))
@@ -125,98 +64,8 @@ def look_for_version(directory, content=None, **options):
 FULL = {"source": "https://x.test", "version": "", "commit": "abc", "build": "42"}
 
 
-@pytest.mark.parametrize(
-    ("content", "status", "reason"),
-    [
-        (json.dumps(FULL), "ok", "commit abc"),
-        (None, "error", "file not found: "),
-        ("{", "error", "is not JSON"),
-        ("[]", "error", "is a JSON list"),
-        (json.dumps({**FULL, "build": ""}), "ok", "commit abc"),
-        ('{"version": "1", "commit": "2"}', "error", "has no source and no build"),
-        (
-            json.dumps({**FULL, "commit": "$CIRCLE_SHA1"}),
-            "error",
-            "has commit '$CIRCLE_SHA1'",
-        ),
-        (json.dumps({**FULL, "build": "${{ github.run_id }}"}), "error", "nothing replaced"),
-        (json.dumps({**FULL, "version": "{{ version }}"}), "error", "nothing replaced"),
-        (json.dumps({**FULL, "source": "%SOURCE%"}), "error", "nothing replaced"),
-        (json.dumps({**FULL, "source": "https://x.test/a%20b@c"}), "ok", "commit abc"),
-    ],
-)
-def test_each_fault_of_the_version_file_has_its_reason(tmp_path, content, status, reason):
-    """With the file's full path, and a remedy."""
-    finding = look_for_version(tmp_path, content)
-    assert finding.status == status
-    assert reason in finding.message
-    assert str(tmp_path / "version.json") in finding.message
-    assert bool(finding.remedy) == (status != "ok")
-
-
-def test_an_unused_fallback_is_not_red(version_directory, monkeypatch):
-    """By default /app is looked at first, and the current directory holds the file."""
-    monkeypatch.chdir(version_directory)
-    assert app_steps.check_version(DockerflowMiddleware(hello)).status == "ok"
-
-
-def test_a_version_callback_is_asked():
-    """In place of the file."""
-    app = DockerflowMiddleware(hello, version_path="/nowhere")
-    app.version_callback(lambda _root: FULL)
-    assert app_steps.check_version(app).status == "ok"
-    app.version_callback(lambda _root: {"version": "1.2.0"})
-    assert app_steps.check_version(app).status == "error"
-    app.version_callback(lambda _root: None)
-    assert "returned None" in app_steps.check_version(app).message
-    app.version_callback(lambda _root: 1 / 0)
-    assert "raised ZeroDivisionError" in app_steps.check_version(app).message
-
-
-@pytest.mark.parametrize(
-    ("port", "status"),
-    [
-        (None, "ok"),
-        ("8000", "ok"),
-        ("65535", "ok"),
-        ("0", "error"),
-        (" 80 ", "ok"),
-        ("65536", "error"),
-        ("9" * 5000, "error"),
-        ("80x", "error"),
-        ("", "error"),
-        ("-1", "error"),
-        ("\u0661", "error"),
-    ],
-)
-def test_the_port_is_a_number_from_1_to_65535(monkeypatch, port, status):
-    """Unset is fine: the server's default counts."""
-    monkeypatch.delenv("PORT", raising=False)
-    if port is not None:
-        monkeypatch.setenv("PORT", port)
-    assert app_steps.check_port().status == status
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_the_user_of_a_container_is_10001(monkeypatch):
-    """Root and other users are a warning, but only in a container."""
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert app_steps.check_user().status == "warning"
-    os.setegid(10001)
-    os.seteuid(10001)
-    try:
-        as_app = app_steps.check_user()
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-    assert as_app.status == "ok"
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    monkeypatch.setattr(app_steps, "CONTAINER_FILES", ())
-    assert app_steps.check_user().status == "ok"
-
-
 class SummaryLogger:
-    """The summaries' logger, with handlers of the test's choice only: pytest has its own."""
+    """The logger of the summaries without pytest's own handlers."""
 
     def __init__(self, logger):
         self.logger = logger
@@ -228,7 +77,7 @@ class SummaryLogger:
 
 @pytest.fixture
 def summary_logger():
-    """Return the summaries' logger, and leave it as it was."""
+    """Return the logger of the summaries, and restore it after the test."""
     logger = logging.getLogger("request.summary")
     before = logger.level, logger.propagate, logger.handlers[:]
     logger.propagate = False
@@ -241,36 +90,18 @@ def summary_logger():
 
 
 def look_for_summary(app=None):
-    """Look at the summary of an app's request."""
+    """Return the result of the step `summary`."""
     with record_logs() as logs:
         return check_summary(app or DockerflowMiddleware(hello), logs)
 
 
-def test_a_summary_that_is_mozlog_on_stdout_is_right(summary_logger, capsys):
-    """And it is not written: production logs get nothing of the doctor."""
-    summary_logger.have(MozlogHandler())
-    finding = look_for_summary()
-    assert finding.status == "ok"
-    assert json.loads(finding.details["line"])["Fields"]["code"] == 405
-    assert capsys.readouterr().out == ""
-    assert summary_logger.logger.filters == []
-
-
-def test_a_second_handler_does_no_harm(summary_logger, tmp_path):
-    """One that is right is enough."""
-    handler = logging.FileHandler(tmp_path / "log")
-    summary_logger.have(handler, MozlogHandler())
-    assert look_for_summary().status == "ok"
-    handler.close()
-
-
 def text_handler():
-    """Make a handler that writes no JSON."""
+    """Make a handler that writes text."""
     return logging.StreamHandler(sys.stdout)
 
 
 def json_handler():
-    """Make a handler that writes JSON that is no mozlog."""
+    """Make a handler that writes JSON, but not mozlog."""
     handler = text_handler()
     handler.setFormatter(logging.Formatter('{"message": "%(message)s"}'))
     return handler
@@ -290,102 +121,13 @@ def high():
     return handler
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (text_handler, "is not mozlog"),
-        (json_handler, 'is not mozlog: {"message": ""}'),
-        (elsewhere, "writes the summaries to the file "),
-        (high, "has no handler at the level INFO"),
-    ],
-)
-def test_each_fault_of_a_handler_has_its_reason(summary_logger, make, reason):
-    """And a remedy."""
-    summary_logger.have(make())
-    finding = look_for_summary()
-    assert finding.status == "error"
-    assert reason in finding.message
-    assert finding.remedy
-
-
-def test_handlers_that_hand_on_are_followed(summary_logger):
-    """A queue whose listener is not known is only a warning."""
-    summary_logger.have(QueueHandler(Queue()))
-    assert look_for_summary().status == "warning"
-
-
-def test_a_logger_that_does_not_propagate_is_told(summary_logger):
-    """A handler of the root logger would not mend it."""
-    summary_logger.have()
-    finding = look_for_summary()
-    assert "its propagate is False" in finding.message
-    summary_logger.logger.propagate = True
-    summary_logger.logger.parent, root = None, summary_logger.logger.parent
-    finding = look_for_summary()
-    summary_logger.logger.parent = root
-    assert finding.message == "the logger request.summary has no handler at the level INFO"
-
-
-def test_each_fault_of_the_logger_has_its_reason(summary_logger):
-    """The reasons are: no handler, a level above INFO, a disabled logger."""
-    app = DockerflowMiddleware(hello)
-    summary_logger.have()
-    assert "has no handler" in look_for_summary().message
-    summary_logger.have(MozlogHandler())
-    summary_logger.logger.setLevel(logging.WARNING)
-    assert "drops INFO; its level is WARNING" in look_for_summary().message
-    summary_logger.logger.setLevel(logging.INFO)
-    logging.disable(logging.INFO)
-    assert "logging.disable()" in look_for_summary().remedy
-    logging.disable(logging.NOTSET)
-    summary_logger.logger.disabled = True
-    finding = look_for_summary(app)
-    assert "is disabled" in finding.message
-    assert "disable_existing_loggers" in finding.remedy
-
-
-def test_a_field_that_summary_extra_removes_is_not_missing(summary_logger):
-    """Users may leave out what they do not want to log."""
-    summary_logger.have(MozlogHandler())
-    app = DockerflowMiddleware(hello, summary_extra=lambda _environ: {"lang": None})
-    finding = look_for_summary(app)
-    assert finding.status == "ok"
-    assert "lang" not in json.loads(finding.details["line"])["Fields"]
-
-
-def test_a_request_that_leaves_no_summary_is_told(summary_logger):
-    """It did not pass the middleware."""
-    summary_logger.have(MozlogHandler())
-    finding = look_for_summary(hello)
-    assert "left no summary" in finding.message
-
-
 ENVELOPE = {"Timestamp": 10**18 + 1, "Type": "request.summary", "EnvVersion": "2.0"}
 FIELDS = {"errno": 0, "agent": "", "lang": "", "method": "GET", "path": "/", "code": 200}
 FIELDS |= {"rid": "x", "t": 1, "uid": ""}
 
 
-@pytest.mark.parametrize(
-    ("line", "is_right"),
-    [
-        (json.dumps({**ENVELOPE, "Fields": FIELDS}), True),
-        (json.dumps({**ENVELOPE, "Fields": {"errno": 0}}), True),
-        (json.dumps({**ENVELOPE, "Fields": FIELDS}, indent=1), False),
-        ("[]", False),
-        (json.dumps({"Fields": FIELDS}), False),
-        (json.dumps({**ENVELOPE, "Fields": FIELDS, "Timestamp": 10**9}), False),
-        (json.dumps({**ENVELOPE, "Fields": FIELDS, "Timestamp": "now"}), False),
-        (json.dumps({**ENVELOPE, "Fields": FIELDS, "Type": "x"}), False),
-        (json.dumps(ENVELOPE), False),
-    ],
-)
-def test_mozlog_is_recognized(line, is_right):
-    """A line has a timestamp in nanoseconds, the type of a summary and fields, in one line."""
-    assert app_steps.is_mozlog(line) == is_right
-
-
 def look_at_check(function, timeout_s=TIMEOUT_S, **settings):
-    """Run one check, and return what was found."""
+    """Run the step of a check, and return its result."""
     app = DockerflowMiddleware(hello, **settings)
     app.check(function, name="storage")
     with record_logs():
@@ -395,102 +137,365 @@ def look_at_check(function, timeout_s=TIMEOUT_S, **settings):
 
 
 def raises():
-    """Raise."""
+    """Be a check that raises."""
     raise ValueError("no disk")
 
 
-@pytest.mark.parametrize(
-    ("check", "settings", "status"),
-    [
-        (lambda: [], {}, "ok"),
-        (lambda: checks.Info("by the way"), {}, "ok"),
-        (lambda: checks.Info("cannot ask", id="dockerflow.health.I001"), {}, "skipped"),
-        (lambda: checks.Warning("low"), {}, "error"),
-        (lambda: checks.Warning("low"), {"heartbeat_failed_level": "error"}, "warning"),
-        (lambda: checks.Info("low"), {"heartbeat_failed_level": "info"}, "error"),
-        (lambda: checks.Warning("low"), {"silenced_checks": ["storage"]}, "ok"),
-        (raises, {}, "error"),
-        (lambda: "junk", {}, "error"),
-    ],
-)
-def test_a_check_is_as_red_as_its_heartbeat(check, settings, status):
-    """The middleware's settings count."""
-    assert look_at_check(check, **settings).status == status
+class TestEndpoints:
+    """The endpoint steps compare the app's answers with the middleware's."""
+
+    @pytest.mark.parametrize("check", ENDPOINTS)
+    def test_the_middleware_answers(self, check, version_directory):
+        """The answer of the middleware passes, behind other wrappers too."""
+        app = DockerflowMiddleware(hello, version_path=version_directory)
+        app.check(lambda: [], name="fine")
+        assert look_at(check, ProxyFix(app)).status == "ok"
+
+    @pytest.mark.parametrize("check", ENDPOINTS)
+    @pytest.mark.parametrize("other", OTHERS)
+    def test_another_app_answers(self, check, other, version_directory):
+        """An app that answers at the root fails, where the middleware is mounted below a path."""
+        middleware = DockerflowMiddleware(hello, version_path=version_directory)
+        finding = look_at(check, DispatcherMiddleware(other, {"/api": middleware}), middleware)
+        assert finding.status == "error"
+        assert finding.message.startswith("something else answers TRACE /__")
+        assert "outermost" in finding.remedy
+
+    def test_a_redirect(self, version_directory):
+        """The message has the location of a redirect, such as a login."""
+        middleware = DockerflowMiddleware(hello, version_path=version_directory)
+        app = DispatcherMiddleware(OTHERS[0], {"/api": middleware})
+        assert "302 Found to /login" in look_at("endpoint_lbheartbeat", app, middleware).message
+
+    def test_another_405(self):
+        """A 405 of another app is not the middleware's."""
+        other = answers("405 Method Not Allowed", "application/json", b"", X_Request_ID="mine")
+        finding = look_at("endpoint_lbheartbeat", other, DockerflowMiddleware(hello))
+        assert finding.status == "error"
+        assert "something else answers" in finding.message
+
+    @pytest.mark.parametrize("check", ENDPOINTS)
+    def test_an_app_that_raises(self, check):
+        """The message has the line of the app and the exception."""
+        middleware = DockerflowMiddleware(hello)
+
+        def app(_environ, _start_response):
+            raise SystemExit("gone")
+
+        finding = look_at(check, app, middleware)
+        assert finding.status == "error"
+        assert "test_app.py:" in finding.message
+        assert "SystemExit: gone" in finding.message
+
+    def test_an_app_that_hangs(self):
+        """The step fails after its limit, and the message has the line."""
+        release = threading.Event()
+
+        def app(_environ, _start_response):
+            release.wait(TIMEOUT_S)
+
+        finding = look_at("endpoint_lbheartbeat", app, DockerflowMiddleware(hello), timeout_s=0.3)
+        release.set()
+        assert finding.message.startswith("not done after 0.3 s; it was at ")
+        assert "release.wait(TIMEOUT_S)" in finding.message
 
 
-def test_a_checks_own_hint_is_the_remedy():
-    """Who wrote it knows best."""
-    finding = look_at_check(lambda: checks.Error("down", hint="Start it.", id="a.E1"))
-    assert (finding.message, finding.remedy) == ("a.E1: down", "Start it.")
+class TestVersionJson:
+    """The step `version_json` looks at the version object."""
+
+    @pytest.mark.parametrize(
+        ("content", "status", "reason"),
+        [
+            (json.dumps(FULL), "ok", "commit abc"),
+            (None, "error", "file not found: "),
+            ("{", "error", "is not JSON"),
+            ("[]", "error", "is a JSON list"),
+            (json.dumps({**FULL, "build": ""}), "ok", "commit abc"),
+            ('{"version": "1", "commit": "2"}', "error", "has no source and no build"),
+            (
+                json.dumps({**FULL, "commit": "$CIRCLE_SHA1"}),
+                "error",
+                "has commit '$CIRCLE_SHA1'",
+            ),
+            (json.dumps({**FULL, "build": "${{ github.run_id }}"}), "error", "nothing replaced"),
+            (json.dumps({**FULL, "version": "{{ version }}"}), "error", "nothing replaced"),
+            (json.dumps({**FULL, "source": "%SOURCE%"}), "error", "nothing replaced"),
+            (json.dumps({**FULL, "source": "https://x.test/a%20b@c"}), "ok", "commit abc"),
+        ],
+    )
+    def test_a_file(self, tmp_path, content, status, reason):
+        """Each fault of the file has its reason, with the full path, and a remedy."""
+        finding = look_for_version(tmp_path, content)
+        assert finding.status == status
+        assert reason in finding.message
+        assert str(tmp_path / "version.json") in finding.message
+        assert bool(finding.remedy) == (status != "ok")
+
+    def test_a_missing_first_directory(self, version_directory, monkeypatch):
+        """A file in the second of the default directories passes."""
+        monkeypatch.chdir(version_directory)
+        assert app_steps.check_version(DockerflowMiddleware(hello)).status == "ok"
+
+    def test_a_callback(self):
+        """A version callback is called instead of reading the file."""
+        app = DockerflowMiddleware(hello, version_path="/nowhere")
+        app.version_callback(lambda _root: FULL)
+        assert app_steps.check_version(app).status == "ok"
+        app.version_callback(lambda _root: {"version": "1.2.0"})
+        assert app_steps.check_version(app).status == "error"
+        app.version_callback(lambda _root: None)
+        assert "returned None" in app_steps.check_version(app).message
+        app.version_callback(lambda _root: 1 / 0)
+        assert "raised ZeroDivisionError" in app_steps.check_version(app).message
 
 
-def test_a_check_that_raises_is_told_with_its_line():
-    """The line is that of the check's own code."""
-    finding = look_at_check(raises)
-    assert "test_app.py:" in finding.message
-    assert "ValueError: no disk" in finding.message
+class TestPortAndUser:
+    """The steps `port` and `user` look at the process."""
+
+    @pytest.mark.parametrize(
+        ("port", "status"),
+        [
+            (None, "ok"),
+            ("8000", "ok"),
+            ("65535", "ok"),
+            ("0", "error"),
+            (" 80 ", "ok"),
+            ("65536", "error"),
+            ("9" * 5000, "error"),
+            ("80x", "error"),
+            ("", "error"),
+            ("-1", "error"),
+            ("\u0661", "error"),
+        ],
+    )
+    def test_the_port(self, monkeypatch, port, status):
+        """The port is a number from 1 to 65535; the variable may be unset."""
+        monkeypatch.delenv("PORT", raising=False)
+        if port is not None:
+            monkeypatch.setenv("PORT", port)
+        assert app_steps.check_port().status == status
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    def test_the_user(self, monkeypatch):
+        """Every user except 10001 is a warning, but only in a container."""
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        assert app_steps.check_user().status == "warning"
+        os.setegid(10001)
+        os.seteuid(10001)
+        try:
+            as_app = app_steps.check_user()
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        assert as_app.status == "ok"
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+        monkeypatch.setattr(app_steps, "CONTAINER_FILES", ())
+        assert app_steps.check_user().status == "ok"
 
 
-def test_a_check_over_its_deadline_is_told_with_its_stack():
-    """Where it hangs at this moment."""
-    release = threading.Event()
-    finding = look_at_check(lambda: release.wait(TIMEOUT_S), check_timeout=0.2)
-    release.set()
-    assert finding.status == "error"
-    assert "not done after 0.2 s; it was at " in finding.message
-    assert "release.wait(TIMEOUT_S)" in finding.message
+class TestSummary:
+    """The step `summary` follows a summary to the handlers."""
+
+    def test_mozlog_on_stdout(self, summary_logger, capsys):
+        """A summary in mozlog passes, and is not written to the app's log."""
+        summary_logger.have(MozlogHandler())
+        finding = look_for_summary()
+        assert finding.status == "ok"
+        assert json.loads(finding.details["line"])["Fields"]["code"] == 405
+        assert capsys.readouterr().out == ""
+        assert summary_logger.logger.filters == []
+
+    def test_two_handlers(self, summary_logger, tmp_path):
+        """One right handler is enough."""
+        handler = logging.FileHandler(tmp_path / "log")
+        summary_logger.have(handler, MozlogHandler())
+        assert look_for_summary().status == "ok"
+        handler.close()
+
+    @pytest.mark.parametrize(
+        ("make", "reason"),
+        [
+            (text_handler, "is not mozlog"),
+            (json_handler, 'is not mozlog: {"message": ""}'),
+            (elsewhere, "writes the summaries to the file "),
+            (high, "has no handler at the level INFO"),
+        ],
+    )
+    def test_a_wrong_handler(self, summary_logger, make, reason):
+        """Each fault of a handler has its reason and a remedy."""
+        summary_logger.have(make())
+        finding = look_for_summary()
+        assert finding.status == "error"
+        assert reason in finding.message
+        assert finding.remedy
+
+    def test_a_queue(self, summary_logger):
+        """A queue is a warning, because its listener is not examined."""
+        summary_logger.have(QueueHandler(Queue()))
+        assert look_for_summary().status == "warning"
+
+    def test_propagate(self, summary_logger):
+        """The message names `propagate` if it keeps the records from the root logger."""
+        summary_logger.have()
+        finding = look_for_summary()
+        assert "its propagate is False" in finding.message
+        summary_logger.logger.propagate = True
+        summary_logger.logger.parent, root = None, summary_logger.logger.parent
+        finding = look_for_summary()
+        summary_logger.logger.parent = root
+        assert finding.message == "the logger request.summary has no handler at the level INFO"
+
+    def test_a_wrong_logger(self, summary_logger):
+        """A logger without a handler, above INFO or disabled fails with that reason."""
+        app = DockerflowMiddleware(hello)
+        summary_logger.have()
+        assert "has no handler" in look_for_summary().message
+        summary_logger.have(MozlogHandler())
+        summary_logger.logger.setLevel(logging.WARNING)
+        assert "drops INFO; its level is WARNING" in look_for_summary().message
+        summary_logger.logger.setLevel(logging.INFO)
+        logging.disable(logging.INFO)
+        assert "logging.disable()" in look_for_summary().remedy
+        logging.disable(logging.NOTSET)
+        summary_logger.logger.disabled = True
+        finding = look_for_summary(app)
+        assert "is disabled" in finding.message
+        assert "disable_existing_loggers" in finding.remedy
+
+    def test_a_removed_field(self, summary_logger):
+        """A field that `summary_extra` removes is not missing."""
+        summary_logger.have(MozlogHandler())
+        app = DockerflowMiddleware(hello, summary_extra=lambda _environ: {"lang": None})
+        finding = look_for_summary(app)
+        assert finding.status == "ok"
+        assert "lang" not in json.loads(finding.details["line"])["Fields"]
+
+    def test_no_summary(self, summary_logger):
+        """A request that does not reach the middleware fails."""
+        summary_logger.have(MozlogHandler())
+        finding = look_for_summary(hello)
+        assert "left no summary" in finding.message
+
+    @pytest.mark.parametrize(
+        ("line", "is_right"),
+        [
+            (json.dumps({**ENVELOPE, "Fields": FIELDS}), True),
+            (json.dumps({**ENVELOPE, "Fields": {"errno": 0}}), True),
+            (json.dumps({**ENVELOPE, "Fields": FIELDS}, indent=1), False),
+            ("[]", False),
+            (json.dumps({"Fields": FIELDS}), False),
+            (json.dumps({**ENVELOPE, "Fields": FIELDS, "Timestamp": 10**9}), False),
+            (json.dumps({**ENVELOPE, "Fields": FIELDS, "Timestamp": "now"}), False),
+            (json.dumps({**ENVELOPE, "Fields": FIELDS, "Type": "x"}), False),
+            (json.dumps(ENVELOPE), False),
+        ],
+    )
+    def test_mozlog_is_recognized(self, line, is_right):
+        """A line has a timestamp in nanoseconds, the type of a summary and fields, in one line."""
+        assert app_steps.is_mozlog(line) == is_right
+
+    @pytest.mark.parametrize(
+        ("path", "status"), [("/dev/stdout", "ok"), ("summaries.log", "error")]
+    )
+    def test_files(self, summary_logger, tmp_path, path, status):
+        """A file fails, unless its path is that of a stream of the process."""
+        handler = logging.FileHandler(tmp_path / path, delay=True)
+        handler.setFormatter(MozlogFormatter())
+        summary_logger.have(handler)
+        assert look_for_summary().status == status
 
 
-def test_an_async_check_is_told_with_its_own_line():
-    """Not with the event loop's, which waits for it."""
-    release = []
+class TestChecks:
+    """Each check is a step."""
 
-    async def inner():
-        await asyncio.sleep(TIMEOUT_S)
+    @pytest.mark.parametrize(
+        ("check", "settings", "status"),
+        [
+            (lambda: [], {}, "ok"),
+            (lambda: checks.Info("by the way"), {}, "ok"),
+            (lambda: checks.Info("cannot ask", id="dockerflow.health.I001"), {}, "skipped"),
+            (lambda: checks.Warning("low"), {}, "error"),
+            (lambda: checks.Warning("low"), {"heartbeat_failed_level": "error"}, "warning"),
+            (lambda: checks.Info("low"), {"heartbeat_failed_level": "info"}, "error"),
+            (lambda: checks.Warning("low"), {"silenced_checks": ["storage"]}, "ok"),
+            (raises, {}, "error"),
+            (lambda: "junk", {}, "error"),
+        ],
+    )
+    def test_the_status(self, check, settings, status):
+        """The status follows the check's level and the settings of the middleware."""
+        assert look_at_check(check, **settings).status == status
 
-    async def outer():
-        release.append(asyncio.get_running_loop())
-        release.append(asyncio.current_task())
-        await inner()
+    def test_a_hint(self):
+        """The hint of a message is the remedy."""
+        finding = look_at_check(lambda: checks.Error("down", hint="Start it.", id="a.E1"))
+        assert (finding.message, finding.remedy) == ("a.E1: down", "Start it.")
 
-    finding = look_at_check(outer, check_timeout=0.3)
-    release[0].call_soon_threadsafe(release[1].cancel)
-    assert "in inner: await asyncio.sleep(TIMEOUT_S)" in finding.message
+    def test_a_check_that_raises(self):
+        """The message has the line of the check."""
+        finding = look_at_check(raises)
+        assert "test_app.py:" in finding.message
+        assert "ValueError: no disk" in finding.message
+
+    def test_a_check_that_hangs(self):
+        """The message has the line where the check hangs."""
+        release = threading.Event()
+        finding = look_at_check(lambda: release.wait(TIMEOUT_S), check_timeout=0.2)
+        release.set()
+        assert finding.status == "error"
+        assert "not done after 0.2 s; it was at " in finding.message
+        assert "release.wait(TIMEOUT_S)" in finding.message
+
+    def test_an_async_check_that_hangs(self):
+        """The message has the line of the coroutine, not the event loop's."""
+        release = []
+
+        async def inner():
+            await asyncio.sleep(TIMEOUT_S)
+
+        async def outer():
+            release.append(asyncio.get_running_loop())
+            release.append(asyncio.current_task())
+            await inner()
+
+        finding = look_at_check(outer, check_timeout=0.3)
+        release[0].call_soon_threadsafe(release[1].cancel)
+        assert "in inner: await asyncio.sleep(TIMEOUT_S)" in finding.message
+
+    @pytest.mark.parametrize("check_timeout", [None, 500])
+    def test_a_check_without_a_deadline(self, check_timeout):
+        """The limit of the command applies where the check's own is longer, or missing."""
+        release = threading.Event()
+        finding = look_at_check(lambda: release.wait(TIMEOUT_S), 0.2, check_timeout=check_timeout)
+        release.set()
+        assert "not done after 0.2 s" in finding.message
+
+    def test_nothing_is_logged(self, listen):
+        """The message of a failing check is in its step, and not in the app's log."""
+        log = listen("dockerflow_wsgi.checks")
+        app = DockerflowMiddleware(hello)
+        app.check(lambda: checks.Error("down"), name="storage")
+        with record_logs():
+            (result,) = CheckSteps(app, TIMEOUT_S, ()).results()
+        assert result.status == "error"
+        assert len(log) == 0
+
+    def test_no_hook_is_called(self):
+        """A check runs once, and `on_heartbeat` is not called."""
+        reports, runs = [], []
+        app = DockerflowMiddleware(hello, on_heartbeat=reports.append)
+        app.check(lambda: runs.append(1), name="storage")
+        assert look_at("endpoint_heartbeat", app).status == "ok"
+        with record_logs():
+            assert [result.status for result in CheckSteps(app, TIMEOUT_S, ()).results()] == ["ok"]
+        assert (reports, runs) == ([], [1])
 
 
-@pytest.mark.parametrize("check_timeout", [None, 500])
-def test_a_check_without_a_near_deadline_is_bounded_by_the_timeout(check_timeout):
-    """The doctor does not wait for it for ever."""
-    release = threading.Event()
-    finding = look_at_check(lambda: release.wait(TIMEOUT_S), 0.2, check_timeout=check_timeout)
-    release.set()
-    assert "not done after 0.2 s" in finding.message
+class TestRunStep:
+    """A step never raises."""
 
-
-def test_nothing_is_logged_that_the_doctor_causes(listen):
-    """The message of a failing check is in its step, and in no log."""
-    log = listen("dockerflow_wsgi.checks")
-    app = DockerflowMiddleware(hello)
-    app.check(lambda: checks.Error("down"), name="storage")
-    with record_logs():
-        (result,) = CheckSteps(app, TIMEOUT_S, ()).results()
-    assert result.status == "error"
-    assert len(log) == 0
-
-
-def test_a_check_runs_once_and_the_hooks_of_the_app_are_not_called():
-    """Hooks may count heartbeats, or page somebody."""
-    reports, runs = [], []
-    app = DockerflowMiddleware(hello, on_heartbeat=reports.append)
-    app.check(lambda: runs.append(1), name="storage")
-    assert look_at("endpoint_heartbeat", app).status == "ok"
-    with record_logs():
-        assert [result.status for result in CheckSteps(app, TIMEOUT_S, ()).results()] == ["ok"]
-    assert (reports, runs) == ([], [1])
-
-
-def test_a_step_that_raises_is_a_failure():
-    """There is no traceback, and no password."""
-    found = run_step(lambda: {}["redis://:s3cr3t@h"], TIMEOUT_S)
-    assert found.status == "error"
-    assert "KeyError: 'redis://:***@h'" in found.to_dict()["message"]
+    def test_a_step_that_raises(self):
+        """An exception is a failure; its credentials are redacted."""
+        found = run_step(lambda: {}["redis://:s3cr3t@h"], TIMEOUT_S)
+        assert found.status == "error"
+        assert "KeyError: 'redis://:***@h'" in found.to_dict()["message"]
