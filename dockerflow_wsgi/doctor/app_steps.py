@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from logging.handlers import QueueHandler
 from time import monotonic
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 from werkzeug.test import Client, TestResponse
@@ -54,6 +54,7 @@ def examine(
         middleware, bypassed = find_bypassed(app, DockerflowMiddleware)
     checks: CheckSteps | None = None
     if middleware is not None:
+        middleware.prepare()
         check_names(skip, (*STEPS[2:], *(f"check:{name}" for name in middleware.registry.names)))
         send({"config": {"settings": masked(_shown(middleware.settings))}})
         checks = CheckSteps(middleware, timeout_s, skip)
@@ -85,7 +86,7 @@ def _load(target: str) -> tuple[Any, StepResult]:
 
 def _name_of(app: Any) -> str:
     """Name an app without its ``repr``, which may have anything in it."""
-    named = app if isinstance(app, (FunctionType, type)) else type(app)
+    named = app if isinstance(app, (FunctionType, MethodType, type)) else type(app)
     return f"{named.__qualname__} ({named.__module__})"
 
 

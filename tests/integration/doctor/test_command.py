@@ -350,6 +350,20 @@ class TestMiddleware:
         told = done["middleware"]["remedy"]
         assert told.startswith("Wrap the app: app.wsgi_app = DockerflowMiddleware(app.wsgi_app). ")
 
+    def test_settings_of_flask_that_are_set_late(self, doctor):
+        """Settings that an app sets after the extension count, as they do when it is served."""
+        code = "from flask import Flask\nfrom dockerflow_wsgi.flask import Dockerflow, checks\n"
+        code += "app = Flask('shop')\ndockerflow = Dockerflow(app, version_path='.')\n"
+        code += "app.config['DOCKERFLOW_HEARTBEAT_FAILED_LEVEL'] = 'error'\n"
+        code += "dockerflow.check(lambda: checks.Warning('low'), name='disk')\n"
+        done = doctor("app:app", "--json", "--skip", "summary", code=code)
+        assert done.red == []
+        assert done["middleware"]["message"] == (
+            "DockerflowMiddleware around Flask.wsgi_app (flask.app)"
+        )
+        assert done["settings"]["message"].endswith(" heartbeat_failed_level=error")
+        assert done["check:disk"]["status"] == "warning"
+
     def test_several_version_paths(self, doctor):
         """Several directories are shown in one line."""
         code = doctor.app + "wrapped = DockerflowMiddleware(app, version_path=['.', '/nowhere'])\n"
