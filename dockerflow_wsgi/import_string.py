@@ -144,7 +144,10 @@ def lines_of_traceback(text: str) -> list[str]:
     A line is such as ``app.py:7 in check: time.sleep(60)``. Without lines of the app, those of
     installed packages are returned, because an app may be installed.
     """
-    frames = [frame for frame in _FRAME.findall(text) if not frame[0].startswith(("<", _PACKAGE))]
+    frames = _FRAME.findall(text)
+    ours = [index for index, frame in enumerate(frames) if frame[0].startswith(_PACKAGE)]
+    frames = frames[ours[0] if ours else 0 :]  # without the script that called this package
+    frames = [frame for frame in frames if not frame[0].startswith(("<", _PACKAGE))]
     installed = [frame for frame in frames if _INSTALLED.search(frame[0])]
     own = [frame for frame in frames if not frame[0].startswith(_STANDARD)]
     own = [frame for frame in own if frame not in installed]

@@ -22,7 +22,7 @@ from .diagnosis import MisuseError, StepResult, failed, overdue
 from .user_code import lines_of_dump, open_dump
 
 _NEXT_STEPS = dict(pairwise(STEPS))
-_MAX_STEP = 6  # times the timeout, which the process itself watches; a check is also diagnosed
+_MAX_CHECK = 6  # times the timeout of other steps, because a check is also diagnosed
 _GRACE_S = 2.0
 
 
@@ -37,8 +37,9 @@ class Examination:
     def __init__(self, config: dict[str, Any], target: str) -> None:
         if not hasattr(os, "fork"):
             raise MisuseError("MODULE:APP needs fork(), which this system does not have: use --url")
-        self._config, self._timeout_s = config, config["timeout_s"]
-        self._is_overdue = False
+        self._config = config
+        self._timeout_s: float = config["timeout_s"]
+        self._step, self._is_overdue = "import", False
         self._dump = open_dump()
         # A fork has imported everything, and has its whole time for the app.
         context = multiprocessing.get_context("fork")
@@ -53,17 +54,17 @@ class Examination:
         """Run all steps once, and yield the result of each when it is done."""
         with suppress(OSError):  # the process ended, which is found below
             self._connection.send("run")
-        step = "import"
+        self._step = "import"
         while (message := self._receive()) is not None:
             if "end" in message:
                 return
             if "misuse" in message:
                 raise MisuseError(message["misuse"])
             if "name" in message:
-                step = _NEXT_STEPS.get(message["name"], "checks")
+                self._step = _NEXT_STEPS.get(message["name"], "checks")
                 yield message
             self._config.update(message.get("config", {}))
-        yield replace(self._result_of_end(), name=step).to_dict()
+        yield replace(self._result_of_end(), name=self._step).to_dict()
 
     def close(self) -> None:
         """End the process; threads and exit handlers of the app get two seconds."""
@@ -75,10 +76,14 @@ class Examination:
             self._process.join()
             self._dump.close()
 
+    @property
+    def _limit_s(self) -> float:
+        return self._timeout_s * (_MAX_CHECK if self._step == "checks" else 1)
+
     def _receive(self) -> Any:
         """Return the next message; ``None`` if the process ended, or is overdue and was killed."""
         with suppress(EOFError, OSError):
-            if self._connection.poll(_MAX_STEP * self._timeout_s + _GRACE_S):
+            if self._connection.poll(self._limit_s + _GRACE_S):
                 return self._connection.recv()
             self._is_overdue = True
         self._process.kill()
@@ -87,11 +92,10 @@ class Examination:
 
     def _result_of_end(self) -> StepResult:
         code = self._process.exitcode or 0
-        if os.fstat(self._dump.fileno()).st_size:
+        if self._is_overdue or os.fstat(self._dump.fileno()).st_size:
             lines = lines_of_dump(self._dump, threading.get_ident())  # a fork keeps this ID
-            return overdue(f"not imported after {self._timeout_s:g} s", lines)
-        if self._is_overdue:
-            return overdue(f"not done after {_MAX_STEP * self._timeout_s:g} s", [])
+            done = "imported" if self._step == "import" else "done"
+            return overdue(f"not {done} after {self._limit_s:g} s", lines)
         cause = "os._exit() does this" if code >= 0 else f"by signal {-code}"
         text = f"the process ended with exit code {code} ({cause})"
         return failed(text, "Raise an exception that has the reason, and do not end the process")

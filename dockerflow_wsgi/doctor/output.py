@@ -36,11 +36,7 @@ class Output:
         self._columns = columns or 100
 
     def show(self, config: Mapping[str, Any], results: Iterable[Result]) -> bool:
-        """Write the results of an app or a service, each when it is there; or a table of services.
-
-        Returns:
-            Whether nothing failed.
-        """
+        """Write each result when it is there, or a table of services; return if none failed."""
         urls = config.get("urls", ())
         title = config.get("target") or (urls[0] if len(urls) == 1 else f"{len(urls)} instances")
         shown: list[Result] = []

@@ -486,6 +486,24 @@ class TestIsolation:
         done = run(["bash", "-c", f"trap '' INT; {program} | head -1"], cwd=doctor.directory)
         assert done.stdout.startswith("dockerflow-wsgi doctor app:app")
 
+    def test_an_installed_app_that_hangs(self, doctor):
+        """The line of an app that is installed as a package is found."""
+        packages = doctor.directory / "lib" / "site-packages"
+        packages.mkdir(parents=True)
+        (packages / "shop.py").write_text("import time\ntime.sleep(600)\n")
+        script = os.path.join(os.path.dirname(sys.executable), "dockerflow-wsgi")
+        command = [script, "doctor", "shop", "--timeout", "1"]
+        done = run(command, cwd=doctor.directory, PYTHONPATH=str(packages))
+        assert "it was at lib/site-packages/shop.py:2 in <module>" in " ".join(done.stdout.split())
+
+    def test_a_step_that_keeps_the_interpreter(self, doctor):
+        """A step that never releases the interpreter is given up, and the process is ended."""
+        code = doctor.app + "import re\n"
+        code += "wrapped.version_callback(lambda _root: re.match('(a+)+$', 'a' * 40 + 'b'))\n"
+        done = doctor("app:wrapped", "--json", "--timeout", "1", code=code)
+        assert done.red == ["version_json"]
+        assert done["version_json"]["message"] == "not done after 1 s"
+
     def test_an_interrupted_import(self, version_directory):
         """Ctrl-C before the report is exit code 130, without a traceback."""
         code = "import time\nprint('here', flush=True)\ntime.sleep(600)\n"
