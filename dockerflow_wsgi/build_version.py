@@ -94,7 +94,7 @@ def make_version(
     """Make a version object.
 
     Args:
-        options: Values that are given; only the version may be blank.
+        options: The values of the options; only the version may be blank.
         environment: The environment variables.
 
     Returns:

@@ -169,7 +169,7 @@ class TestEndpoints:
 
     def test_another_405(self):
         """A 405 of another app is not the middleware's."""
-        other = answers("405 Method Not Allowed", "application/json", b"", X_Request_ID="mine")
+        other = answers("405 Method Not Allowed", "application/json", b"")
         finding = look_at("endpoint_lbheartbeat", other, DockerflowMiddleware(hello))
         assert finding.status == "error"
         assert "something else answers" in finding.message
