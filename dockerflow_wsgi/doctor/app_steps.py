@@ -12,7 +12,7 @@ from functools import partial
 from logging.handlers import QueueHandler
 from time import monotonic
 from types import FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.test import Client, TestResponse
 
@@ -23,10 +23,12 @@ from ..find_middleware import find_bypassed, find_middleware
 from ..import_string import import_string, parse_import_string, require_wsgi
 from ..middleware import LOGGERS, DockerflowMiddleware
 from ..redaction import safe_str
-from ..settings import Settings, environment_source
 from ..version import FILE_NAME, KEYS, find_placeholder
 from .diagnosis import StepResult, check_names, failed, masked, passed, run_steps, warned
 from .services import CheckSteps
+
+if TYPE_CHECKING:
+    from ..settings import Settings
 
 STEPS = (
     *("import", "middleware", "settings", "version_json", "port", "user", "endpoint_version"),
@@ -126,7 +128,7 @@ def check_middleware(
 
 
 def check_settings(middleware: DockerflowMiddleware) -> StepResult:
-    """Report the settings that were changed, and misspelt environment variables."""
+    """Report the settings that were changed, and misspelt names of settings."""
     settings = middleware.settings
     shown, defaults = _shown(settings), _shown(type(settings)())
     if settings.disabled:

@@ -385,6 +385,15 @@ class TestMiddleware:
         assert done["settings"]["status"] == "warning"
         assert "DOCKERFLOW_CHECK_TIMEOUT" in done["settings"]["message"]
 
+    def test_misspelt_keys_of_flask(self, doctor):
+        """A misspelt key of Flask's configuration is a warning with its place."""
+        code = "from flask import Flask\nfrom dockerflow_wsgi.flask import Dockerflow\n"
+        code += "app = Flask('shop')\nDockerflow(app)\napp.config['DOCKERFLOW_HEARTBEET_TTL'] = 1\n"
+        done = doctor("app:app", "--json", "--skip", "version_json", code=code)
+        assert done["settings"]["status"] == "warning"
+        assert 'app.config["DOCKERFLOW_HEARTBEET_TTL"]' in done["settings"]["message"]
+        assert done["settings"]["remedy"] == "Correct the names, or remove them"
+
     def test_a_bypassed_middleware(self, doctor):
         """A `wsgi_app` that was taken before fails with the name of the Flask app."""
         code = "from flask import Flask\nfrom dockerflow_wsgi.flask import Dockerflow\n"
@@ -596,3 +605,10 @@ class TestTerminal:
         assert "\nerror    port                  PORT is 'none', which is not\n" in shown
         too_long = [line for line in shown.splitlines() if len(line) > 60 and "/" not in line]
         assert [line for line in too_long if not re.match(r"dockerflow-wsgi doctor", line)] == []
+
+
+def test_main_returns_the_exit_code():
+    """``main`` of the command returns the exit code, and does not end the process."""
+    code = "from dockerflow_wsgi.__main__ import main\n"
+    code += 'print(main(["doctor", "no_such_module:app", "--skip", "version_json"]), "goes on")'
+    assert run([sys.executable, "-c", code], check=True).stdout.endswith("1 goes on\n")
