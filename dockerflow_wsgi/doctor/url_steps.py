@@ -200,7 +200,7 @@ def _refusal(path: str, answer: Response) -> StepResult | None:
         text += f" to {answer.location.partition('?')[0]}"
     if answer.mimetype == JSON:
         text += f": {_shown(answer)}"
-    if answer.status_code >= 500:
+    if answer.status_code >= 500 or answer.mimetype == JSON:
         return failed(text, "Fix the reported problem, or see the log of the service or its proxy")
     return failed(text, f"{_INSTALL}; or correct host, port and path of --url")
 

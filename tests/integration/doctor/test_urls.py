@@ -224,6 +224,13 @@ class TestEndpoints:
         assert reason in findings[f"endpoint_{name}"].message
         assert findings[f"endpoint_{name}"].remedy
 
+    def test_a_missing_version_file(self, tmp_path):
+        """The remedy is the one that the middleware's own answer has."""
+        findings = look(DockerflowMiddleware(hello_or_404, version_path=tmp_path))
+        version = findings["endpoint_version"]
+        assert "version.json not found: write it at build time by" in version.message
+        assert version.remedy.startswith("Fix the reported problem")
+
     def test_a_failing_heartbeat(self):
         """The message has the checks and their messages, without passwords."""
         app = DockerflowMiddleware(hello_or_404)
