@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .checks import HeartbeatReport
-    from .checks.run import CheckContext
+    from .checks.runner import CheckContext
     from .endpoints import Endpoint
     from .settings import SettingKeywords, Settings
     from .summary import SummaryExtra

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from ..errors import require_extra
 from ..redaction import format_error
 from .messages import ERROR_DB_API_EXCEPTION, ERROR_SQLALCHEMY_EXCEPTION, CheckMessage, Error
-from .run import report_when_overdue
+from .runner import report_when_overdue
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine

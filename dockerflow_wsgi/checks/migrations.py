@@ -19,7 +19,7 @@ from .messages import (
     Info,
     Warning,
 )
-from .run import report_when_overdue
+from .runner import report_when_overdue
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -16,7 +16,7 @@ from .messages import (
     CheckMessage,
     Error,
 )
-from .run import report_when_overdue
+from .runner import report_when_overdue
 
 # Exceptions are recognised by name, so that no client's package needs to be installed for the
 # check of another one: redis-py, valkey-py, valkey-glide-sync.

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..redaction import redact
-from .run import CheckRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .run import CheckContext
-
     CheckFunction = Callable[[], Any]
     Functions = dict[str, CheckFunction]  # by name
-
-logger = logging.getLogger("dockerflow_wsgi.checks")
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -83,18 +76,7 @@ class CheckRegistry(ChecksMixin):
     def __init__(self) -> None:
         self.registry = self
         self._functions: Functions = {}
-        # The runs that are not over, by check; by process, because a fork copies a run, but not
-        # its thread; and by context, because each app has its own.
-        self._runs: dict[tuple[str, int, CheckContext], CheckRun] = {}
-
-    def remove(self, name: str) -> None:
-        """Remove a check by its name. A run of it that is not over goes on.
-
-        Raises:
-            KeyError: No check is registered under the name.
-        """
-        if self._functions.pop(name, None) is None:
-            raise KeyError(f"no check is named {name!r}: the names are {', '.join(self.names)}")
+        self.runs: dict[tuple[str, int, int], Any] = {}  # of CheckRunner, those that are not over
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -111,12 +93,10 @@ class CheckRegistry(ChecksMixin):
 
     def add(self, function: CheckFunction, name: str | None) -> None:
         """Register a check; see `check`."""
-        kind = type(function).__name__
-        if not callable(function):
-            raise TypeError(f"a check must be a function, not a {kind}")
         name = name or getattr(function, "__name__", None)
-        if not isinstance(name, str):
-            raise TypeError(f"a {kind} has no __name__: register it with name=...")
+        if not callable(function) or not isinstance(name, str):
+            kind = type(function).__name__
+            raise TypeError(f"a check is a function, or a callable with name=..., not a {kind}")
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             from . import event_loop  # noqa: F401 - it imports asyncio; see there
         registered = self._functions.setdefault(name, function)
@@ -126,25 +106,15 @@ class CheckRegistry(ChecksMixin):
             text = f"a check named {name!r} is registered already, for {registered!r}: "
             text += f"give {function!r} another name with name=..."
             raise ValueError(redact(text))
-        logger.info("The check %r is replaced: its definition was executed again", name)
         self._functions[name] = function
-
-    def run(
-        self, name: str, function: CheckFunction, context: CheckContext, deadline_s: float
-    ) -> CheckRun:
-        """Return the run of a check that is not over, or a new one, which the caller starts."""
-        key = (name, os.getpid(), context)
-        forget = partial(self._runs.pop, key, None)
-        new = CheckRun(name, function, context, deadline_s, forget)
-        return self._runs.setdefault(key, new)  # atomic: a lock could stay locked after a fork
 
 
 def _is_same_definition(one: CheckFunction, other: CheckFunction) -> bool:
     if not (inspect.isfunction(one) and inspect.isfunction(other)):
         return False
-    is_lambda = one.__name__ == "<lambda>"  # all lambdas of a module share one qualified name
-    names = (one.__module__, one.__qualname__)
-    return not is_lambda and names == (other.__module__, other.__qualname__)
+    if one.__name__ == "<lambda>":  # all lambdas of a module share one qualified name
+        return False
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _is_same(one: CheckFunction, other: CheckFunction) -> bool:

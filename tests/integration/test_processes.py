@@ -94,10 +94,27 @@ report()
     assert (shown["one"], shown["two"]) == ("ok", "ok")
 
 
-def test_a_forked_child_does_not_inherit_a_result():
-    """A stored result of the parent is not served by the child, which runs the checks."""
+def test_with_gevent_that_patches_late_probers_share_a_heartbeat():
+    """Greenlets share a run, its log and its hook, even if gevent patches after the import."""
     code = """
-registry.remove("hangs")
+from gevent import monkey; monkey.patch_all()
+import gevent
+calls, reports = [], []
+registry = CheckRegistry()
+registry.check(lambda: [calls.append(1), time.sleep(0.2)][2:], name="slow")
+runner = CheckRunner(
+    registry, timeout_s=20, ttl_s=0, failed_level=30, silenced=(), on_report=reports.append
+)
+gevent.joinall([gevent.spawn(runner.report) for _ in range(20)], raise_error=True)
+print(len(calls), len(reports))
+"""
+    assert run_python(SETUP + code) == ["1 1"]
+
+
+def test_a_fork_does_not_inherit_a_result():
+    """With a time to live: the child asks for itself."""
+    code = """
+registry = CheckRegistry()
 registry.check(lambda: checks.Debug(str(os.getpid())), name="process")
 runner = CheckRunner(
     registry, timeout_s=5, ttl_s=600, failed_level=30, silenced=(), on_report=None

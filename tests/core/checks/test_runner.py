@@ -14,8 +14,7 @@ import pytest
 from waiting import TIMEOUT_S, wait_until
 
 from dockerflow_wsgi import CheckRegistry, checks, get_request_id, request_id_context
-from dockerflow_wsgi.checks.run import report_when_overdue
-from dockerflow_wsgi.checks.runner import CheckRunner
+from dockerflow_wsgi.checks.runner import CheckRunner, report_when_overdue
 
 DEADLINE_S = 0.2
 
@@ -27,7 +26,7 @@ def registry():
 
 
 def make_runner(registry, timeout_s=TIMEOUT_S, **options):
-    """Make a runner."""
+    """Make a runner without hook, silenced messages and time to live."""
     return CheckRunner(
         registry,
         **{
@@ -99,213 +98,287 @@ async def a_coroutine():
 
 
 async def an_async_generator():
-    """Find two things, one after the other."""
+    """Yield two messages, one after the other."""
     yield W1
     await asyncio.sleep(0)
     yield W2
 
 
 def a_generator():
-    """Find two things."""
+    """Yield two messages."""
     yield W1
     yield W2
 
 
-@pytest.mark.parametrize(
-    ("check", "messages"),
-    [
-        (lambda: [W1, W2], (W1, W2)),
-        (lambda: (W1,), (W1,)),
-        (lambda: {W1}, (W1,)),
-        (lambda: [], ()),
-        (lambda: None, ()),
-        (lambda: W1, (W1,)),
-        (a_generator, (W1, W2)),
-        (a_coroutine, (W1,)),
-        (an_async_generator, (W1, W2)),
-    ],
-)
-@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
-def test_each_form_of_a_result_is_accepted(check, messages, timeout_s):
-    """A list, any iterable, one message alone, nothing; plain or async; threaded or in line."""
-    result = run(check, timeout_s=timeout_s)
-    assert result.messages == messages
-    assert result.duration_s >= 0
-
-
-@pytest.mark.parametrize("error", [ValueError("lost"), SystemExit("lost")])
-@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
-def test_a_check_that_raises_is_an_error(listen, error, timeout_s):
-    """E001 names class and text; the traceback goes to the log."""
-    log = listen("dockerflow_wsgi.checks")
-
-    def fails():
-        raise error
-
-    (message,) = run(fails, timeout_s=timeout_s).messages
-    assert message == checks.Error(f"{type(error).__name__}: lost", id="dockerflow.checks.E001")
-    assert log[0].getMessage() == f"dockerflow.checks.E001: {type(error).__name__}: lost"
-    assert log[0].levelno == logging.ERROR
-    assert "in fails" in log[0].exc_text
-
-
-def test_a_check_on_a_thread_of_its_own_may_raise_anything():
-    """KeyboardInterrupt in a check's thread is E001."""
-
-    def fails():
-        raise KeyboardInterrupt
-
-    (message,) = run(fails).messages
-    assert message.msg == "KeyboardInterrupt: KeyboardInterrupt"
-
-
-def test_in_line_the_servers_own_signals_pass():
-    """KeyboardInterrupt of the server is raised, not reported."""
-
-    def interrupted():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(interrupted, timeout_s=None)
-
-
-def test_a_generator_that_raises_half_way_keeps_what_it_found():
-    """Messages before the exception are reported."""
-
-    def fails():
-        yield W1
-        raise ValueError("lost")
-
-    result = run(fails)
-    assert [message.id for message in result.messages] == ["a.W1", "dockerflow.checks.E001"]
-
-
 class Unshowable:
-    """An object whose ``__repr__`` raises."""
+    """An object whose ``__str__`` raises."""
 
-    def __repr__(self):
+    def __str__(self):
         raise RuntimeError("no")
 
 
-@pytest.mark.parametrize(
-    ("returned", "shown"),
-    [
-        ("all is well", "'all is well' (str)"),
-        (True, "True (bool)"),
-        ({"status": "ok"}, "{'status': 'ok'} (dict)"),
-        ([W1, 5], "5 (int)"),
-        (b"x", "b'x' (bytes)"),
-        (["redis://:pw@h"], "'redis://:***@h' (str)"),
-        (Unshowable(), "an object whose repr() raises (Unshowable)"),
-        ("x" * 1000, "'" + "x" * 199 + " (str)"),
-    ],
-)
-def test_an_object_that_is_not_a_message_is_an_error(returned, shown):
-    """E003 names the object and what was expected; other messages stay."""
-    message = run(lambda: returned).messages[-1]
-    assert message.id == "dockerflow.checks.E003"
-    assert message.level == checks.ERROR
-    assert message.msg.startswith(
-        f"The check returned {shown}, which is not a CheckMessage: return"
+class TestResults:
+    """A check returns messages in any form, or raises."""
+
+    @pytest.mark.parametrize(
+        ("check", "messages"),
+        [
+            (lambda: [W1, W2], (W1, W2)),
+            (lambda: (W1,), (W1,)),
+            (lambda: {W1}, (W1,)),
+            (lambda: [], ()),
+            (lambda: None, ()),
+            (lambda: W1, (W1,)),
+            (a_generator, (W1, W2)),
+            (a_coroutine, (W1,)),
+            (an_async_generator, (W1, W2)),
+        ],
     )
+    @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+    def test_each_form_of_a_result_is_accepted(self, check, messages, timeout_s):
+        """A list, another iterable, one message and ``None`` are accepted, plain and async."""
+        result = run(check, timeout_s=timeout_s)
+        assert result.messages == messages
+        assert result.duration_s >= 0
 
+    def test_a_generator_that_raises_half_way_keeps_what_it_found(self):
+        """Messages that a generator yields before it raises are reported with E001."""
 
-def test_an_endless_generator_ends_at_1000_messages():
-    """It is reported as E001, and does not fill the memory."""
-
-    def endless():
-        while True:
+        def fails():
             yield W1
+            raise ValueError("lost")
 
-    messages = run(endless).messages
-    assert len(messages) == 1001
-    assert messages[-1].msg == "ValueError: the check returned more than 1000 messages"
+        result = run(fails)
+        assert [message.id for message in result.messages] == ["a.W1", "dockerflow.checks.E001"]
+
+    @pytest.mark.parametrize(
+        ("returned", "shown"),
+        [
+            ("all is well", "str 'all is well'"),
+            (True, "bool 'True'"),
+            ({"status": "ok"}, "dict \"{'status': 'ok'}\""),
+            ([W1, 5], "int '5'"),
+            (b"x", "bytes \"b'x'\""),
+            (["redis://:pw@h"], "str 'redis://:***@h'"),
+            (Unshowable(), "Unshowable '<Unshowable that cannot be shown>'"),
+        ],
+    )
+    def test_an_object_that_is_not_a_message_is_an_error(self, returned, shown):
+        """E003 has the returned object and the expected ones; other messages stay."""
+        message = run(lambda: returned).messages[-1]
+        assert message.id == "dockerflow.checks.E003"
+        assert message.level == checks.ERROR
+        assert "return a list of Debug, " in message.msg
+        assert message.msg.endswith(f"It returned {shown}")
+
+    def test_an_endless_generator_ends_at_1000_messages(self):
+        """A check ends after 1,000 messages, and does not fill the memory."""
+
+        def endless():
+            while True:
+                yield W1
+
+        assert len(run(endless).messages) == 1000
+
+    def test_texts_become_strings_without_credentials(self):
+        """The objects in a message become strings, and their credentials are redacted."""
+        found = run(lambda: checks.Error(OSError("redis://:pw@h"), hint=5, id=7)).messages[0]
+        assert (found.msg, found.hint, found.id) == ("redis://:***@h", "5", "7")
+
+    def test_a_users_message_class_is_accepted(self):
+        """A subclass of a message class may have another ``__init__``."""
+
+        class Full(checks.Critical):
+            def __init__(self, disk):
+                super().__init__(f"{disk} is full", id="a.C1")
+
+        (message,) = run(lambda: Full("/dev/sda")).messages
+        assert (message.msg, message.level) == ("/dev/sda is full", 50)
+
+    def test_a_message_without_a_level_is_an_error_of_its_check(self):
+        """A message class whose ``__post_init__`` loses the level gives E001."""
+
+        @dataclass(frozen=True)
+        class Own(checks.Critical):
+            def __post_init__(self):
+                pass
+
+        assert [message.id for message in run(lambda: Own("x")).messages] == [
+            "dockerflow.checks.E001"
+        ]
+
+    def test_a_huge_text_is_shortened_between_words(self):
+        """A text has at most 4,000 characters, and never ends within a URL."""
+        text = "word " * 700 + "redis://:s3cr3t" + "x" * 20_000 + "@h"
+        for long in (text, "x" * 5000, text.replace(" ", "\n")):
+            found = run(lambda long=long: checks.Error(long, hint=long)).messages[0]
+            assert len(found.msg) <= 4000
+            assert found.msg.endswith(f"... ({len(long)} characters)")
+            assert "s3cr3t" not in found.msg + found.hint
+
+    def test_messages_of_one_id_are_all_reported(self):
+        """Further messages with the same ID are reported under numbered keys."""
+        taken = checks.Info("literally", id="a.W1 #2")
+        result = run(lambda: [W1, taken, W1, W1])
+        assert list(result.keyed_messages()) == ["a.W1", "a.W1 #2", "a.W1 #3", "a.W1 #4"]
 
 
-def test_texts_become_strings_without_credentials():
-    """A check may put any objects into its messages."""
-    found = run(lambda: checks.Error(OSError("redis://:pw@h"), hint=5, id=7)).messages[0]
-    assert (found.msg, found.hint, found.id) == ("redis://:***@h", "5", "7")
+class TestExceptions:
+    """An exception of a check is a message, and never more."""
+
+    @pytest.mark.parametrize("error", [ValueError("lost"), SystemExit("lost")])
+    @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+    def test_a_check_that_raises_is_an_error(self, listen, error, timeout_s):
+        """E001 has the class and the text of the exception; the log has its traceback."""
+        log = listen("dockerflow_wsgi.checks")
+
+        def fails():
+            raise error
+
+        (message,) = run(fails, timeout_s=timeout_s).messages
+        assert message == checks.Error(f"{type(error).__name__}: lost", id="dockerflow.checks.E001")
+        assert log[0].getMessage() == f"dockerflow.checks.E001: {type(error).__name__}: lost"
+        assert log[0].levelno == logging.ERROR
+        assert "in fails" in log[0].exc_text
+
+    def test_a_check_on_a_thread_of_its_own_may_raise_anything(self):
+        """KeyboardInterrupt in the thread of a check is E001."""
+
+        def fails():
+            raise KeyboardInterrupt
+
+        (message,) = run(fails).messages
+        assert message.msg == "KeyboardInterrupt: KeyboardInterrupt"
+
+    def test_in_line_the_servers_own_signals_pass(self):
+        """KeyboardInterrupt during a check in the request's thread reaches the server."""
+
+        def interrupted():
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupted, timeout_s=None)
+
+    def test_a_silenced_exception_has_no_traceback_in_the_log(self, listen):
+        """If E001 is silenced, other messages are logged without its traceback."""
+        log = listen("dockerflow_wsgi.checks")
+
+        def fails():
+            yield W1
+            raise ValueError
+
+        run(fails, silenced=["dockerflow.checks.E001"])
+        assert [record.exc_text for record in log] == [None]
 
 
-def test_a_users_message_class_is_accepted():
-    """The class may have another ``__init__``."""
+class TestConcurrency:
+    """All checks run at the same time, each at most once at a time."""
 
-    class Full(checks.Critical):
-        def __init__(self, disk):
-            super().__init__(f"{disk} is full", id="a.C1")
+    def test_checks_run_concurrently(self):
+        """Five checks that wait for each other all end."""
+        together = threading.Barrier(5, timeout=TIMEOUT_S)
+        result = run(*[lambda: [together.wait()][1:]] * 5)
+        assert result.messages == ()
 
-    (message,) = run(lambda: Full("/dev/sda")).messages
-    assert (message.msg, message.level) == ("/dev/sda is full", 50)
+    def test_the_heartbeat_takes_as_long_as_the_slowest_check(self, registry):
+        """Twenty checks of 200 ms take much less time than one after the other."""
+        for number in range(20):
+            registry.check(lambda: time.sleep(0.2), name=f"slow_{number}")  # the check's own work
+        started_s = time.monotonic()
+        report = make_runner(registry).report()
+        assert report.status == "ok"
+        assert 0.2 <= time.monotonic() - started_s < 2
 
+    @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+    def test_a_check_may_register_another_one(self, registry, timeout_s):
+        """A check that is registered by a running check is run by the next heartbeat."""
 
-def test_checks_run_concurrently():
-    """Five checks wait for each other."""
-    together = threading.Barrier(5, timeout=TIMEOUT_S)
-    result = run(*[lambda: [together.wait()][1:]] * 5)
-    assert result.messages == ()
+        @registry.check
+        def registers():
+            registry.check(list, name="new")
 
+        runner = make_runner(registry, timeout_s)
+        assert runner.report().checks == {"registers": "ok"}
+        assert runner.report().checks == {"registers": "ok", "new": "ok"}
 
-def test_a_hanging_check_is_answered_at_the_deadline(registry, hanging, check_threads):
-    """Each heartbeat has E002, one thread is used, and the check recovers when it returns."""
-    registry.check(list, name="fine")
-    runner = make_runner(registry, timeout_s=DEADLINE_S)
-    first = runner.report()
-    assert first.checks == {"hangs": "error", "fine": "ok"}
-    assert first.results[0].messages[0].id == "dockerflow.checks.E002"
-    assert "timed out: it is still running after " in first.results[0].messages[0].msg
-    assert DEADLINE_S / 2 < first.results[0].duration_s < TIMEOUT_S
-    for _ in range(3):
-        again = runner.report().results[0].messages[0]
-        assert " UTC" in again.msg
-    assert hanging.calls == [1]
-    assert [thread.name for thread in check_threads()] == ["dockerflow hangs"]
-    hanging.release.set()
-    while runner.report().status == "error":
-        pass
-    assert runner.report().results[0].messages[0].id == "a.I1"
+    def test_in_line_checks_run_one_after_the_other_on_the_same_thread(self, registry):
+        """Without a deadline, the checks run in the caller's thread in their order."""
+        seen = []
+        registry.check(lambda: seen.append(threading.get_ident()), name="one")
+        registry.check(lambda: seen.append(threading.get_ident()), name="two")
+        make_runner(registry, timeout_s=None).report()
+        assert seen == [threading.get_ident()] * 2
 
+    def test_a_check_in_line_that_asks_for_its_own_heartbeat_is_an_error(self, registry):
+        """A check that would wait for itself without a deadline gives E001."""
+        runner = make_runner(registry, timeout_s=None)
+        registry.check(lambda: runner.report() and None, name="asks")
+        (message,) = runner.report().results[0].messages
+        assert message.msg == "RuntimeError: a check cannot wait for its own heartbeat"
 
-def test_the_heartbeat_takes_as_long_as_the_slowest_check(registry):
-    """Twenty checks of 200 ms take little more than one: far less than one after the other."""
-    for number in range(20):
-        registry.check(lambda: time.sleep(0.2), name=f"slow_{number}")  # the check's own work
-    started_s = time.monotonic()
-    report = make_runner(registry).report()
-    assert report.status == "ok"
-    assert 0.2 <= time.monotonic() - started_s < 2
+    @pytest.mark.filterwarnings("ignore:There is no current event loop")
+    def test_an_async_check_in_line_leaves_the_apps_event_loop(self):
+        """An async check in the request's thread does not touch the thread's event loop."""
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            assert run(a_coroutine, timeout_s=None).messages == (W1,)
+            assert asyncio.get_event_loop() is loop
 
+            async def within():
+                return run(a_coroutine, timeout_s=None).messages
 
-def test_simultaneous_heartbeats_share_a_run(registry):
-    """A check runs at most once at a time."""
-    running = []
-    overlaps = []
+            assert loop.run_until_complete(within()) == (W1,)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
 
-    @registry.check
-    def slow():
-        running.append(1)
-        overlaps.append(len(running))
-        time.sleep(0.3)  # the check's own work
-        running.pop()
+    def test_without_a_thread_a_check_is_not_run(self, registry, monkeypatch):
+        """When no thread can be started, E002 reports it, and the next heartbeat tries again."""
+        calls = []
 
-    received = []
-    runner = make_runner(registry, on_report=received.append)
-    together = threading.Barrier(200, timeout=TIMEOUT_S)
+        def refuse(_thread):
+            raise RuntimeError("can't start new thread")
 
-    def probe(_number):
-        together.wait()  # however long the threads take to start on a busy machine
-        return runner.report()
+        @registry.check
+        async def waits():
+            calls.append(1)
 
-    with ThreadPoolExecutor(200) as pool:
-        reports = list(pool.map(probe, range(200)))
-    assert {report.status for report in reports} == {"ok"}
-    assert max(overlaps) == 1
-    assert len(overlaps) < 10
-    assert len(received) == len(overlaps), "the hook is called once per run, not per prober"
+        registry.check(lambda: calls.append(1), name="plain")
+        runner = make_runner(registry)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            report = runner.report()
+        for result in report.results:
+            (message,) = result.messages
+            assert message.id == "dockerflow.checks.E002"
+            assert message.msg == "NoThreadError: the check was not run: can't start new thread"
+        assert calls == []
+        assert runner.report().status == "ok"
+        assert calls == [1, 1]
 
 
 class TestDeadlines:
     """The deadline belongs to the run, not to the prober."""
+
+    def test_a_hanging_check_is_answered_at_the_deadline(self, registry, hanging, check_threads):
+        """Each heartbeat has E002, one thread is used, and the check recovers when it returns."""
+        registry.check(list, name="fine")
+        runner = make_runner(registry, timeout_s=DEADLINE_S)
+        first = runner.report()
+        assert first.checks == {"hangs": "error", "fine": "ok"}
+        assert first.results[0].messages[0].id == "dockerflow.checks.E002"
+        assert "timed out: it is still running after " in first.results[0].messages[0].msg
+        assert DEADLINE_S / 2 < first.results[0].duration_s < TIMEOUT_S
+        for _ in range(3):
+            again = runner.report().results[0].messages[0]
+            assert " UTC" in again.msg
+        assert hanging.calls == [1]
+        assert [thread.name for thread in check_threads()] == ["dockerflow hangs"]
+        hanging.release.set()
+        while runner.report().status == "error":
+            pass
+        assert runner.report().results[0].messages[0].id == "a.I1"
 
     def test_a_prober_that_joins_waits_until_the_runs_deadline(self, registry, hanging):
         """A prober whose own timeout is longer waits only for the deadline of the run it joins."""
@@ -329,7 +402,7 @@ class TestDeadlines:
         assert [report.checks for report in reports] == [{"hangs": "error", "fine": "ok"}] * 5
 
     def test_while_a_check_is_overdue_slow_checks_show_their_last_result(self, registry, overdue):
-        """The run of a slow check goes on, and a later heartbeat shows its result."""
+        """While a check hangs, a slow one shows its last result until its run is over."""
         found, go_on = [W1], threading.Event()
 
         @registry.check
@@ -429,6 +502,33 @@ class TestDeadlines:
 class TestSharedRuns:
     """Probers that ask at the same time share one run of the checks."""
 
+    def test_simultaneous_heartbeats_share_a_run(self, registry):
+        """Of 200 simultaneous probers, only the first of each run starts the check."""
+        running = []
+        overlaps = []
+
+        @registry.check
+        def slow():
+            running.append(1)
+            overlaps.append(len(running))
+            time.sleep(0.3)  # the check's own work
+            running.pop()
+
+        received = []
+        runner = make_runner(registry, on_report=received.append)
+        together = threading.Barrier(200, timeout=TIMEOUT_S)
+
+        def probe(_number):
+            together.wait()  # however long the threads take to start on a busy machine
+            return runner.report()
+
+        with ThreadPoolExecutor(200) as pool:
+            reports = list(pool.map(probe, range(200)))
+        assert {report.status for report in reports} == {"ok"}
+        assert max(overlaps) == 1
+        assert len(overlaps) < 10
+        assert len(received) == len(overlaps), "the hook is called once per run, not per prober"
+
     def test_a_run_is_logged_and_reported_to_the_hook_once(self, registry, listen):
         """Fifty probers share a run: there is one traceback and one call of the hook."""
         log = listen("dockerflow_wsgi.checks")
@@ -462,19 +562,20 @@ class TestSharedRuns:
         runner = make_runner(registry, timeout_s=0.01)
         for _ in range(5):
             runner.report()
-        assert [record.getMessage()[:21] for record in log] == ["dockerflow.checks.E002"[:21]]
+        assert [record.getMessage().partition(": ")[0] for record in log] == [
+            "dockerflow.checks.E002"
+        ]
 
-    def test_a_check_that_asks_for_the_heartbeat_joins_its_own_run(self, registry):
-        """It does not wait for itself, and the hook gets one report with all results."""
+    def test_a_check_that_asks_for_its_own_heartbeat_misses_the_deadline(self, registry):
+        """The check waits for the heartbeat that waits for it, and both end at the deadline."""
         received = []
-        runner = make_runner(registry, on_report=received.append)
-
-        @registry.check
-        def asks():
-            assert runner.report().results[0].messages[0].id == "dockerflow.checks.E002"
-
-        assert runner.report().status == "ok"
-        assert [report.status for report in received] == ["ok"]
+        runner = make_runner(registry, timeout_s=DEADLINE_S, on_report=received.append)
+        inner = []
+        registry.check(lambda: inner.append(runner.report()), name="asks")
+        report = runner.report()
+        assert report.results[0].messages[0].id == "dockerflow.checks.E002"
+        wait_until(lambda: inner == [report])
+        assert received == [report]
 
     def test_many_probers_are_answered_within_one_deadline(self, registry, hanging):
         """Hundreds of simultaneous heartbeats share one deadline."""
@@ -486,385 +587,268 @@ class TestSharedRuns:
         assert time.monotonic() - started_s < 300 * DEADLINE_S / 2
         assert hanging.calls == [1]
 
-
-def test_middlewares_that_share_a_registry_share_runs(registry, overdue):
-    """A check that another middleware has started is not started again."""
-    make_runner(registry).report()
-    assert overdue.calls == [1]
-
-
-def test_a_check_that_asks_for_the_heartbeat_does_not_wait_for_itself(registry):
-    """A check in the caller's thread gets a report that it is still running."""
-    runner = make_runner(registry, timeout_s=None)
-    inner = []
-
-    @registry.check
-    def asks():
-        inner.append(runner.report())
-
-    assert runner.report().status == "ok"
-    assert inner[0].results[0].messages[0].id == "dockerflow.checks.E002"
+    def test_middlewares_that_share_a_registry_share_runs(self, registry, overdue):
+        """A check that another middleware has started is not started again."""
+        make_runner(registry).report()
+        assert overdue.calls == [1]
 
 
-def test_in_line_checks_run_one_after_the_other_on_the_same_thread(registry):
-    """Without a deadline no thread is started."""
-    seen = []
-    registry.check(lambda: seen.append(threading.get_ident()), name="one")
-    registry.check(lambda: seen.append(threading.get_ident()), name="two")
-    make_runner(registry, timeout_s=None).report()
-    assert seen == [threading.get_ident()] * 2
+class TestTimeToLive:
+    """A report is served again while it is young enough."""
 
+    def test_a_report_is_served_again_within_its_time_to_live(self, registry, monkeypatch):
+        """After the time to live, the checks run again, and the hook is called again."""
+        calls = []
+        reports = []
+        registry.check(lambda: calls.append(1), name="counted")
+        runner = make_runner(registry, ttl_s=10, on_report=reports.append)
+        first = runner.report()
+        assert runner.report() is first
+        now = time.monotonic()
+        monkeypatch.setattr("dockerflow_wsgi.checks.runner.time.monotonic", lambda: now + 11)
+        assert runner.report() is not first
+        assert calls == [1, 1]
+        assert len(reports) == 2, "the hook is called for each run, not for each answer"
 
-def test_without_a_thread_a_check_is_not_run(registry, monkeypatch):
-    """When no thread can be started, E002 reports it, and the next heartbeat tries again."""
-    calls = []
+    def test_the_age_of_a_result_counts_from_when_it_was_asked_for(self, registry, monkeypatch):
+        """The time to live begins at the start of the heartbeat."""
+        clock_s = [1000.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
 
-    def refuse(_thread):
-        raise RuntimeError("can't start new thread")
+        @registry.check
+        def slow():
+            clock_s[0] += 8
 
-    @registry.check
-    async def waits():
-        calls.append(1)
+        runner = make_runner(registry, timeout_s=None, ttl_s=10)
+        first = runner.report()
+        clock_s[0] += 1
+        assert runner.report() is first
+        clock_s[0] += 2
+        assert runner.report() is not first
 
-    registry.check(lambda: calls.append(1), name="plain")
-    runner = make_runner(registry)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)
-        report = runner.report()
-    for result in report.results:
-        (message,) = result.messages
-        assert message.id == "dockerflow.checks.E002"
-        assert message.msg.endswith("no thread could be started: can't start new thread")
-    assert calls == []
-    assert runner.report().status == "ok"
-    assert calls == [1, 1]
-
-
-def test_the_request_id_is_visible_in_a_check():
-    """A check's log records can be found by the ID of the heartbeat's request."""
-    with request_id_context("r-1"):
-        message = run(lambda: checks.Info(get_request_id())).messages[0]
-    assert message.msg == "r-1"
-
-
-def test_messages_are_logged_at_their_own_level(listen):
-    """As ``ID: message``, or under the check's name, which is also a field."""
-    log = listen("dockerflow_wsgi.checks")
-    run(lambda: [W1, checks.Critical("gone"), checks.Debug("seen", id="a.D1")])
-    assert [(record.levelno, record.getMessage()) for record in log] == [
-        (30, "a.W1: one"),
-        (50, "check_0: gone"),
-        (10, "a.D1: seen"),
-    ]
-    assert {record.check for record in log} == {"check_0"}
-
-
-def test_silenced_messages_neither_count_nor_are_logged(listen):
-    """Messages are silenced by their ID, or else by the check's name."""
-    log = listen("dockerflow_wsgi.checks")
-    check = lambda: [W1, checks.Critical("gone"), checks.Info("seen", id="a.I1")]  # noqa: E731
-    result = run(check, silenced=["a.W1", "check_0"])
-    assert result.status == "info"
-    assert [record.getMessage() for record in log] == ["a.I1: seen"]
-
-
-def test_a_silenced_exception_has_no_traceback_in_the_log(listen):
-    """Other messages of the check are logged without the traceback."""
-    log = listen("dockerflow_wsgi.checks")
-
-    def fails():
-        yield W1
-        raise ValueError
-
-    run(fails, silenced=["dockerflow.checks.E001"])
-    assert [record.exc_text for record in log] == [None]
-
-
-def test_messages_of_one_id_are_all_reported():
-    """The later ones are numbered."""
-    taken = checks.Info("literally", id="a.W1 #2")
-    result = run(lambda: [W1, taken, W1, W1])
-    assert list(result.keyed_messages()) == ["a.W1", "a.W1 #2", "a.W1 #3", "a.W1 #4"]
-
-
-def test_a_report_is_served_again_within_its_time_to_live(registry, monkeypatch):
-    """After the time to live the checks run again."""
-    calls = []
-    reports = []
-    registry.check(lambda: calls.append(1), name="counted")
-    runner = make_runner(registry, ttl_s=10, on_report=reports.append)
-    first = runner.report()
-    assert runner.report() is first
-    now = time.monotonic()
-    monkeypatch.setattr("dockerflow_wsgi.checks.runner.time.monotonic", lambda: now + 11)
-    assert runner.report() is not first
-    assert calls == [1, 1]
-    assert len(reports) == 2, "the hook is called for each run, not for each answer"
-
-
-def test_the_age_of_a_result_counts_from_when_it_was_asked_for(registry, monkeypatch):
-    """The time to live begins at the start of the run."""
-    clock_s = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
-
-    @registry.check
-    def slow():
-        clock_s[0] += 8
-
-    runner = make_runner(registry, timeout_s=None, ttl_s=10)
-    first = runner.report()
-    clock_s[0] += 1
-    assert runner.report() is first
-    clock_s[0] += 2
-    assert runner.report() is not first
-
-
-def test_registering_a_check_drops_the_result(registry):
-    """The next heartbeat runs the new check."""
-    runner = make_runner(registry, ttl_s=1000)
-    assert runner.report().checks == {}
-    registry.check(list, name="new")
-    assert runner.report().checks == {"new": "ok"}
-    registry.remove("new")
-    assert runner.report().checks == {}
-
-
-def test_the_wall_clock_does_not_matter(registry, monkeypatch):
-    """Deadline, durations and time to live follow the monotonic clock."""
-    jumps = iter(range(0, 10**12, 10**9))
-    monkeypatch.setattr(time, "time", lambda: next(jumps))
-    monkeypatch.setattr(time, "time_ns", lambda: next(jumps) * 10**9)
-    calls = []
-    registry.check(lambda: calls.append(1), name="counted")
-    runner = make_runner(registry, ttl_s=1000)
-    first = runner.report()
-    assert runner.report() is first
-    assert calls == [1]
-    assert first.results[0].duration_s < TIMEOUT_S
-
-
-@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
-def test_a_check_may_remove_itself(registry, timeout_s):
-    """While it runs; its result is reported, and it is not run again."""
-
-    @registry.check
-    def once():
-        registry.remove("once")
-        return W1
-
-    runner = make_runner(registry, timeout_s)
-    assert runner.report().checks == {"once": "warning"}
-    assert runner.report().checks == {}
-
-
-def test_a_check_may_log(registry, listen):
-    """Its log records have the request ID of the prober."""
-    log = listen("acme")
-    registry.check(lambda: logging.getLogger("acme").warning("slow"), name="logs")
-    assert make_runner(registry).report().status == "ok"
-    assert [record.getMessage() for record in log] == ["slow"]
-
-
-@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
-def test_a_check_may_register_another_one(registry, timeout_s):
-    """While it runs; the new one is run by the next heartbeat."""
-
-    @registry.check
-    def registers():
+    def test_registering_a_check_drops_the_result(self, registry):
+        """A heartbeat after the registration of a check runs that check."""
+        runner = make_runner(registry, ttl_s=1000)
+        assert runner.report().checks == {}
         registry.check(list, name="new")
+        assert runner.report().checks == {"new": "ok"}
 
-    runner = make_runner(registry, timeout_s)
-    assert runner.report().checks == {"registers": "ok"}
-    assert runner.report().checks == {"registers": "ok", "new": "ok"}
-
-
-def test_a_level_that_a_subclass_lost_is_its_classes(registry):
-    """A user's message class may not call ``__post_init__`` of its parent."""
-
-    @dataclass(frozen=True)
-    class Own(checks.Critical):
-        extra: str = ""
-
-        def __post_init__(self):
-            pass
-
-    assert run(lambda: Own("x")).level == checks.CRITICAL
+    def test_the_wall_clock_does_not_matter(self, registry, monkeypatch):
+        """Deadline, durations and time to live follow the monotonic clock."""
+        jumps = iter(range(0, 10**12, 10**9))
+        monkeypatch.setattr(time, "time", lambda: next(jumps))
+        monkeypatch.setattr(time, "time_ns", lambda: next(jumps) * 10**9)
+        calls = []
+        registry.check(lambda: calls.append(1), name="counted")
+        runner = make_runner(registry, ttl_s=1000)
+        first = runner.report()
+        assert runner.report() is first
+        assert calls == [1]
+        assert first.results[0].duration_s < TIMEOUT_S
 
 
-def test_a_huge_text_is_shortened_between_words():
-    """A text has 4,000 characters at most, and never ends within a URL."""
-    text = "word " * 700 + "redis://:s3cr3t" + "x" * 20_000 + "@h"
-    for long in (text, "x" * 5000, text.replace(" ", "\n")):
-        found = run(lambda long=long: checks.Error(long, hint=long)).messages[0]
-        assert len(found.msg) <= 4000
-        assert found.msg.endswith(f"... ({len(long)} characters)")
-        assert "s3cr3t" not in found.msg + found.hint
+class TestLogging:
+    """Messages are logged once, at their own level."""
 
+    def test_messages_are_logged_at_their_own_level(self, listen):
+        """A message is logged as ``ID: message``, with the field ``check``."""
+        log = listen("dockerflow_wsgi.checks")
+        run(lambda: [W1, checks.Critical("gone"), checks.Debug("seen", id="a.D1")])
+        assert [(record.levelno, record.getMessage()) for record in log] == [
+            (30, "a.W1: one"),
+            (50, "check_0: gone"),
+            (10, "a.D1: seen"),
+        ]
+        assert {record.check for record in log} == {"check_0"}
 
-def test_a_log_handler_that_raises_does_not_fail_the_heartbeat(listen):
-    """The report is returned, and the handler's exception is logged."""
-    faults = listen("dockerflow_wsgi")
+    def test_silenced_messages_neither_count_nor_are_logged(self, listen):
+        """Messages are silenced by their ID, or by the check's name if they have no ID."""
+        log = listen("dockerflow_wsgi.checks")
+        check = lambda: [W1, checks.Critical("gone"), checks.Info("seen", id="a.I1")]  # noqa: E731
+        result = run(check, silenced=["a.W1", "check_0"])
+        assert result.status == "info"
+        assert [record.getMessage() for record in log] == ["a.I1: seen"]
 
-    class Full(logging.Handler):
-        def handle(self, record):
-            raise OSError("log disk full")
+    def test_a_log_handler_that_raises_does_not_fail_the_heartbeat(self, listen):
+        """If a log handler raises, the report is returned, and the exception is logged."""
+        faults = listen("dockerflow_wsgi")
 
-    handler = Full()
-    logger = logging.getLogger("dockerflow_wsgi.checks")
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        assert run(lambda: W1).status == "warning"
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = True
-    assert "log disk full" in faults[0].exc_text
+        class Full(logging.Handler):
+            def handle(self, record):
+                raise OSError("log disk full")
 
-
-def test_a_run_that_a_signal_kept_from_starting_is_started_by_the_next_heartbeat(
-    registry, monkeypatch
-):
-    """The run does not count as still running."""
-    start = threading.Thread.start
-
-    def interrupted(_thread):
-        raise KeyboardInterrupt
-
-    registry.check(lambda: W1, name="one")
-    registry.check(lambda: W2, name="two")
-    runner = make_runner(registry)
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        runner.report()
-    monkeypatch.setattr(threading.Thread, "start", start)
-    assert runner.report().checks == {"one": "warning", "two": "warning"}
-
-
-def test_a_check_registered_again_while_it_hangs_is_not_started_again(registry, overdue):
-    """Its run goes on under the same name."""
-    runner = make_runner(registry)
-    for _ in range(3):
-        registry.remove("hangs")
-        registry.check(overdue, name="hangs")
-        assert "still running" in runner.report().results[0].messages[0].msg
-    assert overdue.calls == [1]
-
-
-def test_checks_of_another_context_are_other_runs(registry, overdue):
-    """Each app's context is its own; the check runs within it."""
-    entered = []
-
-    @contextlib.contextmanager
-    def context():
-        entered.append(1)
-        yield
-
-    make_runner(registry, timeout_s=DEADLINE_S, context=context).report()
-    assert overdue.calls == [1, 1]
-    assert entered == [1]
-
-
-@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
-def test_a_context_gives_back_what_a_check_keeps_in_a_thread_local(registry, timeout_s):
-    """The context is entered and left on the check's thread, as peewee's pool needs it."""
-    local, pool = threading.local(), ["connection"]
-
-    @contextlib.contextmanager
-    def context():
-        local.connection = pool.pop()
+        handler = Full()
+        logger = logging.getLogger("dockerflow_wsgi.checks")
+        logger.addHandler(handler)
+        logger.propagate = False
         try:
-            yield
+            assert run(lambda: W1).status == "warning"
         finally:
-            pool.append(local.connection)
+            logger.removeHandler(handler)
+            logger.propagate = True
+        assert "log disk full" in faults[0].exc_text
 
-    registry.check(lambda: checks.Info(local.connection), name="reads")
-    runner = make_runner(registry, timeout_s, context=context)
-    for _ in range(3):
-        assert runner.report().results[0].messages == (checks.Info("connection"),)
-    assert pool == ["connection"]
-
-
-def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(registry):
-    """The exception is E001 of the check."""
-
-    def broken():
-        raise RuntimeError("no app")
-
-    registry.check(list, name="one")
-    (result,) = make_runner(registry, context=broken).report().results
-    assert result.messages[0].msg == "RuntimeError: no app"
+    def test_the_request_id_is_visible_in_a_check(self):
+        """A check sees the request ID of the heartbeat."""
+        with request_id_context("r-1"):
+            message = run(lambda: checks.Info(get_request_id())).messages[0]
+        assert message.msg == "r-1"
 
 
-def test_a_hook_that_hangs_keeps_four_threads(registry, listen, check_threads):
-    """A hanging hook delays one heartbeat, keeps four threads at most, and is logged."""
-    log = listen("dockerflow_wsgi.checks")
-    release = threading.Event()
-    hook = lambda _report: release.wait(TIMEOUT_S)  # noqa: E731
-    runner = make_runner(registry, timeout_s=0.5, on_report=hook)
-    started_s = time.monotonic()
-    for _ in range(12):
-        assert runner.report().status == "ok"
-    assert time.monotonic() - started_s < 4 * 0.5, "only the first call is waited for"
-    assert len(check_threads()) == 4
-    release.set()
-    for thread in check_threads():
-        thread.join()
-    assert [record.getMessage() for record in log] == [
-        "on_heartbeat is not called: 4 calls are running"
-    ] * 8
+class TestContexts:
+    """Each check runs within the context manager of its app."""
+
+    def test_checks_of_another_context_are_other_runs(self, registry, overdue):
+        """A check that hangs in the context of one app is started in that of another app."""
+        entered = []
+
+        @contextlib.contextmanager
+        def context():
+            entered.append(1)
+            yield
+
+        make_runner(registry, timeout_s=DEADLINE_S, context=context).report()
+        assert overdue.calls == [1, 1]
+        assert entered == [1]
+
+    @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+    def test_a_context_gives_back_what_a_check_keeps_in_a_thread_local(self, registry, timeout_s):
+        """The context is entered and left on the thread of the check, as peewee's pool needs."""
+        local, pool = threading.local(), ["connection"]
+
+        @contextlib.contextmanager
+        def context():
+            local.connection = pool.pop()
+            try:
+                yield
+            finally:
+                pool.append(local.connection)
+
+        registry.check(lambda: checks.Info(local.connection), name="reads")
+        runner = make_runner(registry, timeout_s, context=context)
+        for _ in range(3):
+            assert runner.report().results[0].messages == (checks.Info("connection"),)
+        assert pool == ["connection"]
+
+    def test_a_context_that_cannot_be_entered_is_an_error_of_the_check(self, registry):
+        """An exception on entering the context is E001 of the check."""
+
+        def broken():
+            raise RuntimeError("no app")
+
+        registry.check(list, name="one")
+        (result,) = make_runner(registry, context=broken).report().results
+        assert [message.msg for message in result.messages] == ["RuntimeError: no app"]
+
+    def test_a_context_that_cannot_be_left_does_not_change_the_result(self, registry, listen):
+        """An exception on leaving the context is logged."""
+        log = listen("dockerflow_wsgi")
+
+        @contextlib.contextmanager
+        def broken():
+            yield
+            raise RuntimeError("no app")
+
+        registry.check(list, name="one")
+        assert make_runner(registry, context=broken).report().status == "ok"
+        assert "no app" in log[0].exc_text
+
+    @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+    @pytest.mark.parametrize("suppresses", [True, False])
+    def test_a_context_sees_the_exception_of_its_check(self, registry, timeout_s, suppresses):
+        """A context manager can roll back after an exception, but cannot hide it."""
+        seen = []
+
+        @contextlib.contextmanager
+        def transaction():
+            try:
+                yield
+            except ValueError as error:
+                seen.append(str(error))
+                if not suppresses:
+                    raise
+
+        @registry.check
+        def fails():
+            raise ValueError("lost")
+
+        runner = make_runner(registry, timeout_s, context=transaction)
+        assert [message.msg for message in runner.report().results[0].messages] == [
+            "ValueError: lost"
+        ]
+        assert seen == ["lost"]
+
+    def test_a_context_need_not_be_hashable(self, registry, overdue):
+        """Runners with the same unhashable context share a run."""
+
+        @dataclass
+        class Context:
+            entered: int = 0
+
+            def __call__(self):
+                self.entered += 1
+                return contextlib.nullcontext()
+
+        context = Context()
+        runners = [make_runner(registry, timeout_s=DEADLINE_S, context=context) for _ in range(2)]
+        for runner in runners:
+            assert runner.report().status == "error"
+        assert context.entered == 1
+        assert overdue.calls == [1, 1]
 
 
-@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
-def test_the_result_of_a_hook_does_not_matter(registry, listen, timeout_s):
-    """A hook may return anything, such as the return value of the last function it calls."""
-    log = listen("dockerflow_wsgi")
-    assert make_runner(registry, timeout_s, on_report=lambda _report: 5).report().status == "ok"
-    assert list(log) == []
+class TestHook:
+    """The hook is called with each report, and cannot harm the heartbeat."""
 
+    def test_a_hook_that_hangs_keeps_four_threads(self, registry, listen, check_threads):
+        """A hanging hook delays one heartbeat, keeps four threads at most, and is logged."""
+        log = listen("dockerflow_wsgi.checks")
+        release = threading.Event()
+        hook = lambda _report: release.wait(TIMEOUT_S)  # noqa: E731
+        runner = make_runner(registry, timeout_s=0.5, on_report=hook)
+        started_s = time.monotonic()
+        for _ in range(12):
+            assert runner.report().status == "ok"
+        assert time.monotonic() - started_s < 4 * 0.5, "only the first call is waited for"
+        assert len(check_threads()) == 4
+        release.set()
+        for thread in check_threads():
+            thread.join()
+        assert [record.getMessage() for record in log] == [
+            "on_heartbeat is not called: 4 calls are running"
+        ] * 8
 
-def test_a_hook_without_a_thread_is_not_called(registry, listen, monkeypatch):
-    """When no thread can be started for the hook, an error is logged."""
-    log = listen("dockerflow_wsgi.checks")
-    reports = []
+    @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+    def test_the_result_of_a_hook_does_not_matter(self, registry, listen, timeout_s):
+        """A hook may return anything, such as the return value of the last function it calls."""
+        log = listen("dockerflow_wsgi")
+        assert make_runner(registry, timeout_s, on_report=lambda _report: 5).report().status == "ok"
+        assert list(log) == []
 
-    def refuse(_thread):
-        raise RuntimeError("can't start new thread")
+    def test_a_hook_without_a_thread_is_not_called(self, registry, listen, monkeypatch):
+        """When no thread can be started for the hook, an error is logged."""
+        log = listen("dockerflow_wsgi.checks")
+        reports = []
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert make_runner(registry, on_report=reports.append).report().status == "ok"
-    assert reports == []
-    assert "can't start new thread" in log[0].getMessage()
+        def refuse(_thread):
+            raise RuntimeError("can't start new thread")
 
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert make_runner(registry, on_report=reports.append).report().status == "ok"
+        assert reports == []
+        assert "can't start new thread" in log[0].getMessage()
 
-@pytest.mark.filterwarnings("ignore:There is no current event loop")
-def test_an_async_check_in_line_leaves_the_apps_event_loop():
-    """A view that uses its thread's loop goes on; so does code within a running loop."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        assert run(a_coroutine, timeout_s=None).messages == (W1,)
-        assert asyncio.get_event_loop() is loop
+    def test_a_hook_in_line_is_called_on_the_same_thread(self, registry, listen):
+        """Without a deadline, the hook is called before the response; its exceptions are logged."""
+        log = listen("dockerflow_wsgi")
+        reports = []
 
-        async def within():
-            return run(a_coroutine, timeout_s=None).messages
+        def hook(report):
+            reports.append((report, threading.current_thread()))
+            raise ValueError("broken hook")
 
-        assert loop.run_until_complete(within()) == (W1,)
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
-def test_a_hook_in_line_is_called_on_the_same_thread(registry, listen):
-    """Without a deadline, it is called before the response; its exceptions are logged."""
-    log = listen("dockerflow_wsgi")
-    reports = []
-
-    def hook(report):
-        reports.append((report, threading.current_thread()))
-        raise ValueError("broken hook")
-
-    report = make_runner(registry, timeout_s=None, on_report=hook).report()
-    assert reports == [(report, threading.current_thread())]
-    (record,) = log
-    assert record.getMessage().startswith("on_heartbeat raised")
-    assert "broken hook" in record.exc_text
+        report = make_runner(registry, timeout_s=None, on_report=hook).report()
+        assert reports == [(report, threading.current_thread())]
+        (record,) = log
+        assert record.getMessage().startswith("on_heartbeat raised")
+        assert "broken hook" in record.exc_text
