@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from .messages import level_to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .messages import CheckMessage
 
 
@@ -112,51 +110,37 @@ class HeartbeatReport:
         self, http_status: str, *, version: str | None = None, with_details: bool = True
     ) -> str:
         """Return a page for browsers; details are the host, durations and messages."""
-        now = datetime.now(timezone.utc)
-        facts = {"HTTP status": http_status, "Time": f"{now:%Y-%m-%d %H:%M:%S} UTC"}
+        facts = [http_status, f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"]
         if with_details:
-            facts["Host"] = socket.gethostname()
+            facts.append(f"Host {socket.gethostname()}")
         if version is not None:
-            facts["Version"] = version
+            facts.append(f"Version {version}")
         results = sorted(self.results, key=lambda result: -result.level)  # stable
-        items = "\n".join(_result_to_html(result, with_details) for result in results)
+        checks = "\n".join(_result_to_html(result, with_details) for result in results)
         return _PAGE.format(
-            status=escape(self.status),
-            facts=_definitions(facts.items()),
-            checks=f"<ul>\n{items}\n</ul>" if items else "<p>No checks are registered.</p>",
+            status=self.status,
+            facts=escape(" \u00b7 ".join(facts)),
+            checks=checks or "<p>No checks are registered.</p>",
         )
 
 
 def format_duration(seconds: float) -> str:
-    """Format a duration for people, such as ``0.4 ms``, ``25 ms``, ``1.5 s`` or ``2:05:30``."""
-    if seconds < 0.00995:
+    """Format a duration for people, such as ``0.4 ms``, ``1.5 s`` or ``2:05:30``."""
+    if seconds < 1:
         return f"{seconds * 1000:.1f} ms"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return str(timedelta(seconds=round(seconds)))
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 def _result_to_html(result: CheckResult, with_details: bool) -> str:
-    status = escape(result.status)
-    title = f'<span class="status {status}">{status}</span> <b>{escape(result.name)}</b>'
+    title = f'<span class="{result.status}">{result.status}</span> {escape(result.name)}'
     if not with_details:
-        return f"<li>{title}</li>"
-    duration = f'<span class="duration">{format_duration(result.duration_s)}</span>'
-    messages = []
+        return f"<h2>{title}</h2>"
+    page = f"<h2>{title} <small>{format_duration(result.duration_s)}</small></h2>"
     for key, message in result.keyed_messages().items():
-        messages.append((f"{key} ({level_to_text(message.level)})", message.msg))
-        if message.hint:
-            messages.append(("Hint", message.hint))
-    shown = f"<dl>{_definitions(messages)}</dl>" if messages else ""
-    return f"<li>{duration}{title}{shown}</li>"
-
-
-def _definitions(pairs: Iterable[tuple[str, str]]) -> str:
-    return "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in pairs
-    )
+        text = f"{key} ({level_to_text(message.level)}): {message.msg}"
+        text += f"\nHint: {message.hint}" if message.hint else ""
+        page += f"<p>{escape(text)}</p>"
+    return page
 
 
 _PAGE = """\
@@ -170,23 +154,18 @@ _PAGE = """\
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto;
   padding: 0 1rem; overflow-wrap: anywhere; }}
-ul {{ list-style: none; padding: 0; margin: 1.5rem 0; }}
-li {{ border-top: 1px solid #8886; padding: .7rem 0; }}
-dl {{ margin: .4rem 0 0; }}
-dt, .duration {{ opacity: .8; }}
-dd {{ margin: 0 0 .4rem; white-space: pre-wrap; }}
-.facts {{ display: flex; flex-wrap: wrap; gap: .2rem 2rem; margin: 0; }}
-.status {{ display: inline-block; min-width: 4.5rem; padding: 0 .5rem; border-radius: .3rem;
-  text-align: center; color: #fff; background: #52606d; }}
+h2 {{ font-size: 1rem; margin: 1.5rem 0 0; }}
+p {{ margin: .3rem 0; white-space: pre-wrap; }}
+small {{ font-weight: normal; }}
+span {{ padding: 0 .5rem; border-radius: .3rem; color: #fff; background: #52606d; }}
 .ok {{ background: #1a7f37; }}
 .warning {{ background: #9a6700; }}
 .error, .critical {{ background: #cf222e; }}
-.duration {{ float: right; margin-left: 1rem; }}
 </style>
 </head>
 <body>
-<h1>Heartbeat <span class="status {status}">{status}</span></h1>
-<dl class="facts">{facts}</dl>
+<h1>Heartbeat <span class="{status}">{status}</span></h1>
+<p>{facts}</p>
 {checks}
 </body>
 </html>
