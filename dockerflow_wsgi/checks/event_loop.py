@@ -60,27 +60,18 @@ def _get_loop() -> asyncio.AbstractEventLoop:
     process = os.getpid()
     with _locks.setdefault(process, threading.Lock()):
         if process not in _loops:
-            try:
-                _loops[process] = _start_in_gevent() if _is_gevent_patched() else _start()
-            except RuntimeError as error:
-                raise NoThreadError(str(error)) from error
-    try:
-        is_caller = asyncio.get_running_loop() is _loops[process]
-    except RuntimeError:
-        is_caller = False
-    if is_caller:
-        raise RuntimeError("an async check cannot run another one in its event loop")
-    return _loops[process]
+            _loops[process] = _start_in_gevent() if _is_gevent_patched() else _start()
+        return _loops[process]
 
 
 def _start() -> asyncio.AbstractEventLoop:
     loop = _new_loop()
+    name = "dockerflow-event-loop"
     try:
-        name = "dockerflow-event-loop"
         threading.Thread(target=_run, args=(loop,), name=name, daemon=True).start()
-    except BaseException:
+    except RuntimeError as error:
         loop.close()
-        raise
+        raise NoThreadError(f"the check was not run: {error}") from error
     return loop
 
 
@@ -97,7 +88,7 @@ def _start_in_gevent() -> asyncio.AbstractEventLoop:
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.SelectorEventLoop()  # new_event_loop() takes a lock that a fork could leave
-    loop.set_default_executor(_DaemonExecutor(loop))
+    loop.set_default_executor(_DaemonExecutor())
     return loop
 
 
@@ -118,22 +109,19 @@ class _DaemonExecutor(ThreadPoolExecutor):
     Python joins an ordinary executor's threads when it exits, and hung calls would use them up.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # it cannot be cancelled
+        loop = asyncio.get_running_loop()
 
         def call() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(fn(*args, **kwargs))
-                except BaseException as error:  # noqa: BLE001 - it belongs to the future
-                    future.set_exception(error)
-                # Under gevent, asyncio (from Python 3.14 on) takes this greenlet for the loop's
-                # own code, which need not wake the loop.
-                self._loop.call_soon_threadsafe(lambda: None)
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - it belongs to the future
+                future.set_exception(error)
+            # Under gevent, asyncio (from Python 3.14 on) takes this greenlet for the loop's own
+            # code, which need not wake the loop.
+            loop.call_soon_threadsafe(lambda: None)
 
         threading.Thread(target=call, name="dockerflow-executor", daemon=True).start()
         return future

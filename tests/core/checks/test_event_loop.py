@@ -104,15 +104,6 @@ class TestRunCoroutine:
 
         assert run_coroutine(finish(run_coroutine(start()))) is True
 
-    def test_waiting_for_itself_is_an_error(self):
-        """A coroutine of the event loop that waits for another one would wait forever."""
-
-        async def outer():
-            run_coroutine(who_and_where())
-
-        with pytest.raises(RuntimeError, match="cannot run another one"):
-            run_coroutine(outer())
-
     def test_work_given_to_threads_never_queues(self):
         """Hung name look-ups keep neither others nor the exit of Python waiting."""
         release = threading.Event()

@@ -121,6 +121,6 @@ print(asyncio.run(own()))
 
 
 def test_under_gevent_coroutines_run_on_a_real_thread():
-    """Several run at the same time beside the app's greenlets, name look-ups and event loops."""
+    """Several coroutines run at the same time, and hold up neither greenlets nor look-ups."""
     done = run([sys.executable, "-c", GEVENT])
     assert (done.stdout, done.stderr) == ("ada ada ada ada ada\nTrue True\nada\n", "")
