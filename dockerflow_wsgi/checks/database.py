@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -89,55 +88,30 @@ def run_query(
 ) -> T:
     """Run a query on a connection of the app's pool, or on a new one if the pool shares its own.
 
-    The query is repeated once if the server had closed the pooled connection. ``make_message``
-    makes the message to report if the deadline passes during the wait for a connection.
+    ``make_message`` makes the message to report if the deadline passes during the wait for a
+    connection.
     """
-    from sqlalchemy.exc import DBAPIError
-
-    with _without_shared_connection(engine) as asked:
-        try:
-            with _connect(asked, make_message) as connection:
-                return query(connection)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        with _connect(asked, make_message) as connection:  # the pool has dropped the closed ones
-            return query(connection)
-
-
-@contextmanager
-def _without_shared_connection(engine: Engine) -> Iterator[Engine]:
     from sqlalchemy.engine import Engine
-
-    if not shares_connection(engine):
-        yield engine
-        return
-    isolated = Engine(engine.pool.recreate(), engine.dialect, engine.url)
-    try:
-        yield isolated
-    finally:
-        isolated.dispose()
-
-
-def _connect(engine: Engine, make_message: Callable[[str], CheckMessage]) -> Connection:
-    busy = _count_busy(engine)
-
-    def make_messages() -> list[CheckMessage]:
-        # A connection that is being opened counts as busy, one that is queued for does not.
-        is_exhausted = busy > 0 and busy == _count_busy(engine)
-        reason = _EXHAUSTED if is_exhausted else "No connection was opened yet"
-        return [make_message(f"{reason}: {engine.pool.status()}")]
-
-    with report_when_overdue(make_messages):
-        return engine.connect()
-
-
-def _count_busy(engine: Engine) -> int:
-    """Count the connections in use, if no other one is free."""
     from sqlalchemy.pool import QueuePool
 
-    pool = engine.pool
-    return pool.checkedout() if isinstance(pool, QueuePool) and not pool.checkedin() else 0
+    def make_messages() -> list[CheckMessage]:
+        pool = engine.pool
+        # Size 0 is without a limit. A connection that is being opened counts as in use.
+        is_exhausted = isinstance(pool, QueuePool) and 0 < pool.size() <= pool.checkedout()
+        reason = _EXHAUSTED if is_exhausted else "No connection was opened yet"
+        return [make_message(f"{reason}: {pool.status()}")]
+
+    asked = engine
+    if shares_connection(engine):
+        asked = Engine(engine.pool.recreate(), engine.dialect, engine.url)
+    try:
+        with report_when_overdue(make_messages):
+            connection = asked.connect()
+        with connection:
+            return query(connection)
+    finally:
+        if asked is not engine:
+            asked.dispose()
 
 
 def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
@@ -155,9 +129,7 @@ def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
     if engine.dialect.is_async:
         return [e009("The engine's driver is for asyncio: pass a synchronous engine")]
     if path := missing_file(engine):
-        is_alone = os.path.isdir(os.path.dirname(path) or ".")
-        what = "SQLite file" if is_alone else "directory of the SQLite file"
-        return [e008(f"The {what} {path} does not exist")]
+        return [e008(f"The SQLite file {path} does not exist")]
     reason = "The SQLite file is locked" if engine.dialect.name == "sqlite" else "No answer yet"
     try:
         with report_when_overdue(lambda: [e008(reason)]):

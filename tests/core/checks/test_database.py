@@ -53,63 +53,14 @@ def check_threads():
 
 @pytest.fixture
 def engine(make_engine, tmp_path):
-    """Make an engine that works."""
+    """Make an engine for an empty SQLite file."""
     (tmp_path / "db").touch()
     options = {"check_same_thread": False}
     return make_engine(sqlite_url(tmp_path / "db"), poolclass=QueuePool, connect_args=options)
 
 
-def test_a_database_that_answers_is_fine(engine):
-    """No message, and the connection is back in its pool."""
-    for _ in range(3):
-        assert check_database_connected(engine) == []
-    assert engine.pool.checkedout() == 0
-
-
-def test_the_middleware_asks_its_database(engine):
-    """Given as ``db``, under the check's published name."""
-    response = request(DockerflowMiddleware(hello, db=engine), "/__heartbeat__")
-    assert json.loads(response.body)["checks"] == {"check_database_connected": "ok"}
-
-
-def test_an_object_with_an_engine_is_asked(make_engine):
-    """As Flask-SQLAlchemy's was."""
-    database = SimpleNamespace(engine=make_engine("sqlite://"))
-    assert check_database_connected(database) == []
-
-
-def test_every_bind_is_asked_and_named(make_engine, tmp_path):
-    """As Flask-SQLAlchemy 3 has them: None is the default bind."""
-    engines = {
-        None: make_engine("sqlite://"),
-        "users": make_engine(sqlite_url(tmp_path / "no" / "users")),
-        "meta": make_engine(sqlite_url(tmp_path)),
-    }
-    messages = check_database_connected(SimpleNamespace(engines=engines))
-    assert [message.msg.partition(": ")[0] for message in messages] == [
-        "Bind 'users'",
-        "Bind 'meta'",
-    ]
-    assert {message.id for message in messages} == {"dockerflow.health.E008"}
-
-
-def test_the_default_bind_has_no_name(make_engine, tmp_path):
-    """The default bind has no name in the message."""
-    engines = {None: make_engine(sqlite_url(tmp_path))}
-    (message,) = check_database_connected(SimpleNamespace(engines=engines))
-    assert message.msg.startswith("DB-API error: ")
-
-
-def test_a_host_that_does_not_listen_is_e008(make_engine):
-    """Nothing listens on port 1."""
-    url = f"{POSTGRESQL}://ada:s3cr3t@127.0.0.1:1/x"
-    (message,) = check_database_connected(make_engine(url))
-    assert message.id == "dockerflow.health.E008"
-    assert "s3cr3t" not in message.msg
-
-
 def failing_engine(make_engine, error):
-    """Make an engine whose connections fail with an error."""
+    """Make an engine that raises an error when it connects."""
 
     def connect():
         raise error
@@ -117,19 +68,126 @@ def failing_engine(make_engine, error):
     return make_engine("sqlite://", creator=connect)
 
 
-def test_a_drivers_message_is_in_one_line(make_engine):
-    """Line breaks and tabs of a driver become spaces."""
-    error = sqlite3.OperationalError("refused\n\tIs the server running?")
-    (message,) = check_database_connected(failing_engine(make_engine, error))
-    assert message.msg == "DB-API error: OperationalError: refused Is the server running?"
+class TestEngines:
+    """The check queries each engine on a connection of its pool."""
+
+    def test_a_database_that_answers_is_fine(self, engine):
+        """The check returns no message, and gives its connection back to the pool."""
+        for _ in range(3):
+            assert check_database_connected(engine) == []
+        assert engine.pool.checkedout() == 0
+
+    def test_the_middleware_asks_its_database(self, engine):
+        """An engine that is passed as ``db`` is checked under the check's published name."""
+        response = request(DockerflowMiddleware(hello, db=engine), "/__heartbeat__")
+        assert json.loads(response.body)["checks"] == {"check_database_connected": "ok"}
+
+    def test_an_object_with_an_engine_is_asked(self, make_engine):
+        """An object with an ``engine`` is checked, such as Flask-SQLAlchemy 2's."""
+        database = SimpleNamespace(engine=make_engine("sqlite://"))
+        assert check_database_connected(database) == []
+
+    def test_every_bind_is_asked_and_named(self, make_engine, tmp_path):
+        """All of Flask-SQLAlchemy 3's ``engines`` are checked; messages have the bind's name."""
+        engines = {
+            None: make_engine("sqlite://"),
+            "users": make_engine(sqlite_url(tmp_path / "no" / "users")),
+            "meta": make_engine(sqlite_url(tmp_path)),
+        }
+        messages = check_database_connected(SimpleNamespace(engines=engines))
+        assert [message.msg.partition(": ")[0] for message in messages] == [
+            "Bind 'users'",
+            "Bind 'meta'",
+        ]
+        assert {message.id for message in messages} == {"dockerflow.health.E008"}
+
+    def test_the_default_bind_has_no_name(self, make_engine, tmp_path):
+        """Messages about the default bind have no name of a bind."""
+        engines = {None: make_engine(sqlite_url(tmp_path))}
+        (message,) = check_database_connected(SimpleNamespace(engines=engines))
+        assert message.msg.startswith("DB-API error: ")
+
+    @pytest.mark.parametrize(
+        ("dialect", "statement"),
+        [
+            (postgresql.dialect(), "SELECT 1"),
+            (mysql.dialect(), "SELECT 1"),
+            (oracle.dialect(), "SELECT 1 FROM DUAL"),
+        ],
+    )
+    def test_the_question_has_the_dialects_own_form(self, dialect, statement):
+        """The query is ``SELECT 1``, with a table where the dialect needs one, as Oracle does."""
+        sent = []
+
+        class Connection:
+            def scalar(self, asked):
+                sent.append(
+                    str(asked.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+                )
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_arguments):
+                pass
+
+        class Engine:
+            connect = Connection
+            pool = None
+
+        Engine.dialect = Connection.dialect = dialect
+        assert check_database_connected(Engine()) == []
+        assert sent == [statement]
+
+    @pytest.mark.parametrize("take", [lambda engine: engine, lambda engine: engine.sync_engine])
+    def test_an_asyncio_engine_is_e009(self, take):
+        """An asyncio engine, or its inner engine, is E009, which asks for a synchronous one."""
+        pytest.importorskip("aiosqlite")
+        asyncio = pytest.importorskip("sqlalchemy.ext.asyncio")
+        (message,) = check_database_connected(
+            take(asyncio.create_async_engine("sqlite+aiosqlite://"))
+        )
+        assert message.id == "dockerflow.health.E009"
+        assert message.msg == "The engine's driver is for asyncio: pass a synchronous engine"
+
+    def test_an_object_that_is_not_an_engine_is_e001(self):
+        """An object that is not an engine gives E001 with the exception."""
+        response = request(DockerflowMiddleware(hello, db=object()), "/__heartbeat__")
+        details = json.loads(response.body)["details"]["check_database_connected"]
+        assert "AttributeError" in details["messages"]["dockerflow.checks.E001"]
 
 
-def test_credentials_in_a_drivers_message_are_redacted(make_engine):
-    """The check itself redacts them, for callers that use it without a heartbeat."""
-    error = sqlite3.OperationalError("no postgresql://ada:s3cr3t@db")
-    (message,) = check_database_connected(failing_engine(make_engine, error))
-    assert message.id == "dockerflow.health.E008"
-    assert message.msg == "DB-API error: OperationalError: no postgresql://ada:***@db"
+class TestErrors:
+    """Errors of the driver are E008, others of SQLAlchemy E009."""
+
+    def test_a_host_that_does_not_listen_is_e008(self, make_engine):
+        """A port that nothing listens on is E008, without the password of the URL."""
+        url = f"{POSTGRESQL}://ada:s3cr3t@127.0.0.1:1/x"
+        (message,) = check_database_connected(make_engine(url))
+        assert message.id == "dockerflow.health.E008"
+        assert "s3cr3t" not in message.msg
+
+    def test_a_drivers_message_is_in_one_line(self, make_engine):
+        """Line breaks and tabs in a driver's message become spaces."""
+        error = sqlite3.OperationalError("refused\n\tIs the server running?")
+        (message,) = check_database_connected(failing_engine(make_engine, error))
+        assert message.msg == "DB-API error: OperationalError: refused Is the server running?"
+
+    def test_credentials_in_a_drivers_message_are_redacted(self, make_engine):
+        """The check redacts credentials, for callers that use it without a heartbeat."""
+        error = sqlite3.OperationalError("no postgresql://ada:s3cr3t@db")
+        (message,) = check_database_connected(failing_engine(make_engine, error))
+        assert message.id == "dockerflow.health.E008"
+        assert message.msg == "DB-API error: OperationalError: no postgresql://ada:***@db"
+
+    def test_any_other_sqlalchemy_error_is_e009(self, make_engine):
+        """An error of SQLAlchemy itself is E009 with its class."""
+        error = InvalidRequestError("misused postgresql://ada:s3cr3t@db")
+        (message,) = check_database_connected(failing_engine(make_engine, error))
+        assert message.id == "dockerflow.health.E009"
+        assert (
+            message.msg == "SQLAlchemy error: InvalidRequestError: misused postgresql://ada:***@db"
+        )
 
 
 class TestSQLiteFile:
@@ -148,12 +206,6 @@ class TestSQLiteFile:
         assert message.id == "dockerflow.health.E008"
         assert message.msg == f"The SQLite file {path} does not exist"
         assert not path.exists()
-
-    def test_a_missing_directory_is_e008(self, make_engine, tmp_path):
-        """The message names the directory as the problem, because SQLite does not create it."""
-        path = tmp_path / "gone" / "file"
-        (message,) = check_database_connected(make_engine(sqlite_url(path)))
-        assert message.msg == f"The directory of the SQLite file {path} does not exist"
 
     def test_a_database_in_memory_has_no_file(self, make_engine):
         """A URI can name a database in memory, with a name that looks like a file's."""
@@ -186,6 +238,37 @@ class TestSQLiteFile:
         assert list(reported) == ["dockerflow.health.E008"]
         assert "locked" in reported["dockerflow.health.E008"]
         wait_until(lambda: not check_threads())
+
+
+class TestMemory:
+    """The app's connection to a database in memory is left alone."""
+
+    def test_an_in_memory_database_is_left_alone(self, make_engine):
+        """No transaction of the app is ended, and its tables stay."""
+        shared = make_engine(
+            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+        )
+        own = make_engine("sqlite://")
+        app = DockerflowMiddleware(hello)
+        app.init_check(check_database_connected, shared, name="shared")
+        app.init_check(check_database_connected, own, name="own")
+        with shared.connect() as one, own.connect() as two:
+            for connection in (one, two):
+                connection.execute(text("CREATE TABLE t (x)"))
+                connection.execute(text("INSERT INTO t VALUES (1)"))
+            for _ in range(20):
+                assert request(app, "/__heartbeat__").status == "200 OK"
+            for connection in (one, two):
+                assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 1
+
+    def test_the_own_connection_of_an_in_memory_database_is_closed(self, make_engine):
+        """The check closes the connection that it opens."""
+        engine = make_engine("sqlite://")
+        seen = []
+        event.listen(engine.pool, "connect", lambda *_: seen.append("opened"))
+        event.listen(engine.pool, "close", lambda *_: seen.append("closed"))
+        assert check_database_connected(engine) == []
+        assert seen == ["opened", "closed"]
 
 
 class TestPool:
@@ -243,112 +326,26 @@ class TestPool:
         timer.join()
 
     def test_a_connection_that_is_being_opened_is_not_exhaustion(self, make_engine, tmp_path):
-        """A database that lets nobody in is E009 with the pool's status."""
+        """A database that accepts no connection is E009 with the pool's status."""
         go_on = threading.Event()
 
         def connect():
             go_on.wait(TIMEOUT_S)
             return sqlite3.connect(":memory:", check_same_thread=False)
 
-        engine = make_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1)
+        engine = make_engine("sqlite://", creator=connect, poolclass=QueuePool)
         reported = messages_of(DockerflowMiddleware(hello, db=engine, check_timeout=0.1))
         go_on.set()
         assert reported["dockerflow.health.E009"].startswith("No connection was opened yet: Pool")
         wait_until(lambda: not check_threads())
 
-
-def test_a_full_pool_whose_connections_are_free_is_not_exhausted(make_engine, tmp_path):
-    """Every heartbeat gets the same free connection."""
-    (tmp_path / "db").touch()
-    options = {"connect_args": {"check_same_thread": False}}  # SQLAlchemy 1.4 does not set it
-    engine = make_engine(
-        sqlite_url(tmp_path / "db"), poolclass=QueuePool, pool_size=1, max_overflow=0, **options
-    )
-    app = DockerflowMiddleware(hello, db=engine, check_timeout=2)
-    for _ in range(3):
-        assert json.loads(request(app, "/__heartbeat__").body)["status"] == "ok"
-
-
-def test_any_other_sqlalchemy_error_is_e009(make_engine):
-    """An error of SQLAlchemy itself is reported with its class."""
-    error = InvalidRequestError("misused postgresql://ada:s3cr3t@db")
-    (message,) = check_database_connected(failing_engine(make_engine, error))
-    assert message.id == "dockerflow.health.E009"
-    assert message.msg == "SQLAlchemy error: InvalidRequestError: misused postgresql://ada:***@db"
-
-
-def test_an_object_that_is_not_an_engine_is_e001():
-    """The heartbeat reports the exception of the check."""
-    response = request(DockerflowMiddleware(hello, db=object()), "/__heartbeat__")
-    details = json.loads(response.body)["details"]["check_database_connected"]
-    assert "AttributeError" in details["messages"]["dockerflow.checks.E001"]
-
-
-@pytest.mark.parametrize(
-    ("dialect", "statement"),
-    [
-        (postgresql.dialect(), "SELECT 1"),
-        (mysql.dialect(), "SELECT 1"),
-        (oracle.dialect(), "SELECT 1 FROM DUAL"),
-    ],
-)
-def test_the_question_has_the_dialects_own_form(dialect, statement):
-    """Oracle's SELECT needs a table, the others do without."""
-    sent = []
-
-    class Connection:
-        def scalar(self, asked):
-            sent.append(str(asked.compile(dialect=dialect, compile_kwargs={"literal_binds": True})))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_arguments):
-            pass
-
-    class Engine:
-        connect = Connection
-        pool = None
-
-    Engine.dialect = Connection.dialect = dialect
-    assert check_database_connected(Engine()) == []
-    assert sent == [statement]
-
-
-def test_an_in_memory_database_is_left_alone(make_engine):
-    """No transaction of the app is ended, and its database is not dropped for a new one."""
-    shared = make_engine(
-        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-    )
-    own = make_engine("sqlite://")
-    app = DockerflowMiddleware(hello)
-    app.init_check(check_database_connected, shared, name="shared")
-    app.init_check(check_database_connected, own, name="own")
-    with shared.connect() as one, own.connect() as two:
-        for connection in (one, two):
-            connection.execute(text("CREATE TABLE t (x)"))
-            connection.execute(text("INSERT INTO t VALUES (1)"))
-        for _ in range(20):
-            assert request(app, "/__heartbeat__").status == "200 OK"
-        for connection in (one, two):
-            assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 1
-
-
-def test_the_own_connection_of_an_in_memory_database_is_closed(make_engine):
-    """Each heartbeat would leave one behind."""
-    engine = make_engine("sqlite://")
-    seen = []
-    event.listen(engine.pool, "connect", lambda *_: seen.append("opened"))
-    event.listen(engine.pool, "close", lambda *_: seen.append("closed"))
-    assert check_database_connected(engine) == []
-    assert seen == ["opened", "closed"]
-
-
-@pytest.mark.parametrize("take", [lambda engine: engine, lambda engine: engine.sync_engine])
-def test_an_asyncio_engine_is_e009(take):
-    """The message asks for a synchronous engine, also for the inner engine of an asyncio one."""
-    pytest.importorskip("aiosqlite")
-    asyncio = pytest.importorskip("sqlalchemy.ext.asyncio")
-    (message,) = check_database_connected(take(asyncio.create_async_engine("sqlite+aiosqlite://")))
-    assert message.id == "dockerflow.health.E009"
-    assert message.msg == "The engine's driver is for asyncio: pass a synchronous engine"
+    def test_a_full_pool_whose_connections_are_free_is_not_exhausted(self, make_engine, tmp_path):
+        """Every heartbeat gets the same free connection of a pool of one."""
+        (tmp_path / "db").touch()
+        options = {"connect_args": {"check_same_thread": False}}  # SQLAlchemy 1.4 does not set it
+        engine = make_engine(
+            sqlite_url(tmp_path / "db"), poolclass=QueuePool, pool_size=1, max_overflow=0, **options
+        )
+        app = DockerflowMiddleware(hello, db=engine, check_timeout=2)
+        for _ in range(3):
+            assert json.loads(request(app, "/__heartbeat__").body)["status"] == "ok"

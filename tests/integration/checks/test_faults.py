@@ -1,4 +1,4 @@
-"""What can happen to a backing service, caused for real: each is told, in time, without secrets.
+"""Real faults of backing services: each is reported by the deadline, without secrets.
 
 The table: what happens, the ID under which the heartbeat reports it, and how it is caused.
 """
@@ -35,12 +35,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("nothing_is_left_to_the_next_test"),
 ]
-
 DEADLINE_S = 2.0
 MARGIN_S = 20  # generous: a busy machine is slow, and what hangs would hang for minutes
 BROWSER = "text/html"
 OLD_PROTOCOL = {"protocol": 2} if redis.__version__ >= "5" else {}  # before, the only one
-
 E001, E002 = checks.ERROR_CHECK_RAISED, checks.ERROR_CHECK_TIMED_OUT
 NO_REDIS = checks.ERROR_CANNOT_CONNECT_REDIS
 DB_API, SQLALCHEMY = checks.ERROR_DB_API_EXCEPTION, checks.ERROR_SQLALCHEMY_EXCEPTION
@@ -61,7 +59,7 @@ def redis_client(url, **options):
 
 @contextlib.contextmanager
 def redis_stopped(_):
-    """It accepts and does not answer: its process is stopped."""
+    """Run a Redis that accepts and does not answer, because its process is stopped."""
     with redis_server("--requirepass", PASSWORD) as server, redis_client(server.url) as given:
         given["redis"].ping()
         with server.stopped():
@@ -70,7 +68,7 @@ def redis_stopped(_):
 
 @contextlib.contextmanager
 def redis_killed(_):
-    """It dies under an open connection."""
+    """Run a Redis that dies under an open connection."""
     with redis_server("--requirepass", PASSWORD) as server, redis_client(server.url) as given:
         given["redis"].ping()
         server.kill()
@@ -79,14 +77,14 @@ def redis_killed(_):
 
 @contextlib.contextmanager
 def redis_refuses_the_password(_):
-    """It wants another one."""
+    """Run a Redis with another password."""
     with redis_server("--requirepass", "another") as server, redis_client(server.url) as given:
         yield given
 
 
 @contextlib.contextmanager
 def redis_without_hello(_):
-    """It does not know the command that brings the password, and repeats its arguments."""
+    """Run a Redis that repeats the arguments of HELLO, which has the password."""
     if redis.__version__ < "5":
         pytest.skip("redis-py says HELLO since 5")
     options = ("--requirepass", PASSWORD, "--rename-command", "HELLO", "")
@@ -96,7 +94,7 @@ def redis_without_hello(_):
 
 @contextlib.contextmanager
 def redis_without_auth(_):
-    """The same with the older command."""
+    """Run a Redis that repeats the arguments of AUTH, which has the password."""
     options = ("--requirepass", PASSWORD, "--rename-command", "AUTH", "")
     with redis_server(*options) as server, redis_client(server.url, **OLD_PROTOCOL) as given:
         yield given
@@ -104,7 +102,7 @@ def redis_without_auth(_):
 
 @contextlib.contextmanager
 def redis_without_tls(_):
-    """The client speaks TLS to a plain port, which waits for the end of a line."""
+    """Connect with TLS to a plain port, which waits for the end of a line."""
     soon = {"socket_timeout": DEADLINE_S / 20, "retry": Retry(NoBackoff(), 0)}
     port = free_port()
     with redis_server(port=port), redis_client(f"rediss://127.0.0.1:{port}", **soon) as given:
@@ -112,32 +110,32 @@ def redis_without_tls(_):
 
 
 def redis_refused(_):
-    """Nothing listens there."""
+    """Connect to a port that nothing listens on."""
     return redis_client(f"redis://127.0.0.1:{free_port()}")
 
 
 @contextlib.contextmanager
 def redis_refused_a_client_that_retries(_):
-    """The same, with redis-py's own ten retries, which take longer than the deadline."""
+    """Retry for longer than the deadline, as redis-py does by default."""
     with redis.Redis(port=free_port(), password=PASSWORD) as client:
         yield {"redis": client}
 
 
 def redis_not_resolved(_):
-    """The host has no address."""
+    """Connect to a host without an address."""
     return redis_client("redis://nowhere.invalid")
 
 
 @contextlib.contextmanager
 def silent_port():
-    """Accept connections, and say nothing."""
+    """Accept connections without answering."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @contextlib.contextmanager
 def redis_silent(_):
-    """Something else listens there, and waits."""
+    """Connect a Redis client to a port that does not answer."""
     with silent_port() as port, redis_client(f"redis://127.0.0.1:{port}") as given:
         yield given
 
@@ -160,7 +158,7 @@ def postgres_url(port=None, **change):
 
 @contextlib.contextmanager
 def postgres_stopped(_):
-    """It accepts and does not answer: all of its processes are stopped."""
+    """Run a PostgreSQL that accepts and does not answer, because it is stopped."""
     with postgres_server() as server, database(server.url) as given:
         given["db"].connect().close()
         with server.stopped():
@@ -169,10 +167,10 @@ def postgres_stopped(_):
 
 @contextlib.contextmanager
 def postgres_killed_in_a_query(_):
-    """It dies while it works on the answer."""
+    """Run a PostgreSQL that dies during the query."""
     with postgres_server() as server, database(server.url) as given:
         given["db"].connect().close()
-        server.send_signal(signal.SIGSTOP)  # so that the query is under way when the signal comes
+        server.send_signal(signal.SIGSTOP)  # the query is running when the signal comes
         killer = threading.Timer(DEADLINE_S / 4, server.send_signal, [signal.SIGKILL])
         killer.start()
         yield given
@@ -181,35 +179,35 @@ def postgres_killed_in_a_query(_):
 
 
 def postgres_refuses_the_password(fixture):
-    """It wants another one."""
+    """Connect to PostgreSQL with a wrong password."""
     return database(make_url(fixture("postgres_url")).set(password=PASSWORD + "-wrong"))
 
 
 def postgres_lacks_the_database(fixture):
-    """There is none of that name."""
+    """Connect to a database that does not exist."""
     return database(make_url(fixture("postgres_url")).set(database="nowhere"))
 
 
 def postgres_refused(_):
-    """Nothing listens there."""
+    """Connect to a port that nothing listens on."""
     return database(postgres_url(free_port()))
 
 
 def postgres_not_resolved(_):
-    """The host has no address."""
+    """Connect to a host without an address."""
     return database(postgres_url(host="nowhere.invalid"))
 
 
 @contextlib.contextmanager
 def postgres_silent(_):
-    """Something else listens there, and waits."""
+    """Connect a PostgreSQL driver to a port that does not answer."""
     with silent_port() as port, database(postgres_url(port)) as given:
         yield given
 
 
 @contextlib.contextmanager
 def postgres_locks_the_table(fixture):
-    """A migration under way holds a lock on the table of revisions."""
+    """Lock the table of revisions, as a running migration does."""
     url, config = fixture("postgres_url"), Config()
     config.set_main_option("script_location", str(fixture("empty_scripts")))
     config.set_main_option("version_table", "locked")
@@ -224,7 +222,7 @@ def postgres_locks_the_table(fixture):
 
 @contextlib.contextmanager
 def pool_exhausted(fixture):
-    """Every connection is in use, and the pool would wait for 30 seconds."""
+    """Use all connections of a pool that waits for 30 seconds."""
     path = fixture("tmp_path") / "db"
     path.touch()
     url = f"sqlite:///{path}"
@@ -239,18 +237,18 @@ def pool_exhausted(fixture):
 
 
 def sqlite_without_its_file(fixture):
-    """The file does not exist, and the URI opens it for reading only."""
+    """Open a missing file by a URI that is for reading only."""
     return database(f"sqlite:///file:{fixture('tmp_path') / 'gone'}?mode=ro&uri=true")
 
 
 def sqlite_with_a_directory(fixture):
-    """A directory lies in the file's place."""
+    """Open a directory."""
     return database(f"sqlite:///{fixture('tmp_path')}")
 
 
 @contextlib.contextmanager
 def sqlite_locked(fixture):
-    """Another process writes, and the client gives up before the heartbeat does."""
+    """Lock the file for longer than the driver waits."""
     path, config = fixture("tmp_path") / "db", Config()
     config.set_main_option("script_location", str(fixture("empty_scripts")))
     writer = sqlite3.connect(path, isolation_level=None)
@@ -264,7 +262,7 @@ def sqlite_locked(fixture):
 
 @contextlib.contextmanager
 def migrations_without_a_usable_url(fixture):
-    """The URL lacks its slashes."""
+    """Make a config with a URL without slashes."""
     config = Config()
     config.set_main_option("script_location", str(fixture("empty_scripts")))
     config.set_main_option("sqlalchemy.url", f"postgresql:ada:{PASSWORD}@db")
@@ -273,7 +271,7 @@ def migrations_without_a_usable_url(fixture):
 
 @contextlib.contextmanager
 def migrations_of_a_database_that_refuses(fixture):
-    """The config's own URL leads nowhere."""
+    """Make a config with the URL of a port that nothing listens on."""
     config = Config()
     config.set_main_option("script_location", str(fixture("empty_scripts")))
     url = postgres_url(free_port()).render_as_string(hide_password=False)
@@ -282,7 +280,7 @@ def migrations_of_a_database_that_refuses(fixture):
 
 
 def of_a_check(check):
-    """Make a cause of a check of the user's."""
+    """Return a cause that registers a check."""
 
     @contextlib.contextmanager
     def cause(_):
@@ -303,7 +301,7 @@ def raises():
 
 
 def raises_half_way():
-    """Find something, then raise."""
+    """Yield a message, then raise."""
     yield checks.Info(f"asked {URL}", id="a.I1", hint=URL)
     raises()
 
@@ -356,8 +354,8 @@ def empty_scripts(tmp_path):
 
 
 @pytest.mark.parametrize("cause", FAULTS, ids=lambda cause: cause.__name__)
-def test_each_fault_is_told_in_time_and_without_secrets(request, listen, cause):
-    """Its ID is reported before the deadline is over by much; no password shows anywhere."""
+def test_each_fault_is_reported_in_time_and_without_secrets(request, listen, cause):
+    """Each fault is reported under its ID by the deadline, and no password is shown."""
     log = listen("dockerflow_wsgi.checks")
     with cause(request.getfixturevalue) as given:
         check = given.pop("check", None)
@@ -373,8 +371,8 @@ def test_each_fault_is_told_in_time_and_without_secrets(request, listen, cause):
     assert reported == FAULTS[cause]
     logged = [formatter.format(record) for record in log for formatter in FORMATTERS]
     assert len(logged) >= 2
-    for said in (response.body.decode(), page, *logged, repr(app), repr(app.registry)):
-        assert PASSWORD not in said
+    for output in (response.body.decode(), page, *logged, repr(app), repr(app.registry)):
+        assert PASSWORD not in output
 
 
 FORMATTERS = [MozlogFormatter(), logging.Formatter("%(message)s")]
@@ -386,7 +384,7 @@ def ask(app, **keys):
 
 
 def test_no_fault_hides_behind_another():
-    """With all services broken at once each check tells its own, within one deadline."""
+    """With several broken services, each check reports its own within one deadline."""
     with contextlib.ExitStack() as stack:
         given = stack.enter_context(redis_silent(None)) | stack.enter_context(postgres_silent(None))
         app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S, **given)
@@ -402,7 +400,7 @@ def test_no_fault_hides_behind_another():
 
 
 def test_a_redis_that_comes_back_is_reported_as_ok():
-    """After a stop and after a restart, the heartbeat recovers by itself."""
+    """The heartbeat recovers after a stop and after a restart of Redis."""
     port = free_port()
     with redis.Redis(port=port) as client:
         app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S, redis=client)
@@ -422,12 +420,15 @@ TERMINATE_OTHERS = """
 """
 
 
-def test_a_postgres_that_comes_back_is_fine_at_once():
-    """A pooled connection that died meanwhile is no failure of the server that is there now."""
-    with postgres_server() as server, database(server.url) as given:
+@pytest.mark.parametrize("pool_pre_ping", [True, False])
+def test_a_postgres_that_comes_back_is_reported_as_ok(pool_pre_ping):
+    """A pooled connection that died is E008 once, as for the app; ``pool_pre_ping`` avoids it."""
+    with postgres_server() as server, database(server.url, pool_pre_ping=pool_pre_ping) as given:
         app = DockerflowMiddleware(hello, check_timeout=DEADLINE_S * 4, **given)
         assert ask(app).status == "200 OK"
         with database(server.url) as other, other["db"].connect() as killer:
             killer.execute(text(TERMINATE_OTHERS))
-        assert ask(app).status == "200 OK"
+        first, second = ask(app), ask(app)
+        assert first.status == ("200 OK" if pool_pre_ping else "500 Internal Server Error")
+        assert second.status == "200 OK"
         assert given["db"].pool.checkedout() == 0
