@@ -24,11 +24,6 @@ _CLUSTER_ERRORS = {"RedisClusterException", "ValkeyClusterException"}  # no node
 _CLIENT_ERRORS = {"RedisError", "ValkeyError", "GlideError", *_CLUSTER_ERRORS}
 _CONNECTION_ERRORS = {"ConnectionError", "TimeoutError", "ClosingError", *_CLUSTER_ERRORS}
 
-# What a connection needs from its pool's keyword arguments; without "retry" it does not retry.
-_CONNECTION_KEYWORDS = {
-    *("host", "port", "path", "db", "username", "password", "credential_provider", "protocol"),
-    "connection_pool",  # of a sentinel's client: the connection asks it for the master
-}
 _EXPLAIN_TIMEOUT_S = 1.0
 _EXPLAIN_WAIT_S = 0.1
 
@@ -122,9 +117,9 @@ def _find_error(client: Any) -> Exception | None:
     keywords = {
         name: value
         for name, value in pool.connection_kwargs.items()
-        if name in _CONNECTION_KEYWORDS or name.startswith("ssl_")
+        if not name.startswith(("retry", "maint_"))  # which need the client
     }
-    connection = pool.connection_class(socket_timeout=_EXPLAIN_TIMEOUT_S, **keywords)
+    connection = pool.connection_class(**keywords | {"socket_timeout": _EXPLAIN_TIMEOUT_S})
     try:
         connection.connect()
     except Exception as error:  # noqa: BLE001 - it is the explanation
