@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from ..errors import require_extra
 from ..redaction import format_error
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 
 _HINT = "Apply them: alembic upgrade head, or flask db upgrade with Flask-Migrate"
 _TABLE_HINT = "if env.py uses another one, configure version_table and version_table_schema"
-
-# By the config or the Migrate object.
-_scripts: WeakKeyDictionary[Any, _Scripts] = WeakKeyDictionary()
-_engines: WeakKeyDictionary[Any, Engine] = WeakKeyDictionary()
 
 
 class _Scripts(NamedTuple):
@@ -63,7 +58,7 @@ def check_migrations_applied(migrate: Any, db: Any = None) -> list[CheckMessage]
     with require_extra("alembic"):
         from sqlalchemy.exc import SQLAlchemyError
     try:
-        scripts = _scripts.get(migrate) or _scripts.setdefault(migrate, _read_scripts(migrate))
+        scripts = _read_scripts(migrate)
         engine = _engine_for(migrate, db)
     except Exception as error:  # noqa: BLE001 - revision scripts are code and may raise anything
         return [_unusable(f"{type(error).__name__}: {format_error(error)}")]
@@ -94,6 +89,7 @@ def _is_flask_migrate(migrate: Any) -> bool:
     return hasattr(migrate, "get_config")
 
 
+@cache  # but not an exception
 def _read_scripts(migrate: Any) -> _Scripts:
     with require_extra("alembic"):
         from alembic.script import ScriptDirectory
@@ -115,9 +111,10 @@ def _engine_for(migrate: Any, db: Any) -> Engine:
     if db is None and _is_flask_migrate(migrate):
         db = migrate.db
     engine: Engine | None = getattr(db, "engine", db)
-    return engine or _engines.get(migrate) or _engines.setdefault(migrate, _make_engine(migrate))
+    return engine or _make_engine(migrate)
 
 
+@cache
 def _make_engine(config: Config) -> Engine:
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool

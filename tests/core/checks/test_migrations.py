@@ -29,7 +29,6 @@ with config.attributes["engine"].connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
 """
-
 REVISION = """
 import sqlalchemy as sa
 from alembic import op
@@ -85,7 +84,7 @@ class TestMigrationsCheck:
         return make_config(scripts, engine)
 
     def test_an_up_to_date_database_is_fine(self, config, engine, listen):
-        """No message, and no line in the log."""
+        """The check returns no message, and logs nothing."""
         alembic.command.upgrade(config, "head")
         log = listen(None)
         assert check_migrations_applied(config, engine) == []
@@ -111,11 +110,11 @@ class TestMigrationsCheck:
         )
 
     def test_without_revisions_no_version_table_is_needed(self, scripts, engine):
-        """A service without migrations is up to date."""
+        """A project without migration scripts is up to date without a version table."""
         assert check_migrations_applied(make_config(scripts, engine), engine) == []
 
     def test_every_pending_head_is_named(self, scripts, config, engine):
-        """Of several branches, those that the database lacks."""
+        """Of several branches, W001 has the heads that the database lacks."""
         revise(scripts, "cccc", "aaaa")
         revise(scripts, "dddd", None)
         alembic.command.upgrade(config, "bbbb")
@@ -126,7 +125,7 @@ class TestMigrationsCheck:
 
     @pytest.mark.parametrize("revision", ["ffff", "aa"])
     def test_a_revision_that_the_code_lacks_is_i002(self, config, engine, revision):
-        """A later release has migrated, as in a rolling deployment; a prefix is another name."""
+        """A revision of a later release is I002, also if it is a prefix of a known one."""
         alembic.command.upgrade(config, "head")
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
@@ -136,26 +135,26 @@ class TestMigrationsCheck:
         assert message.msg.endswith(f"does not have: {revision}")
 
     def test_a_database_that_cannot_be_asked_is_i001(self, config, tmp_path):
-        """The database check is the one that reports an error."""
+        """A database that refuses is I001, because the database check reports the error."""
         unreachable = create_engine(f"sqlite:///{tmp_path}")
         (message,) = check_migrations_applied(config, unreachable)
         assert message.id == "dockerflow.health.I001"
         assert message.level == checks.INFO
 
     def test_a_missing_script_directory_is_e011(self, tmp_path, engine):
-        """The text names the directory."""
+        """E011 has the name of the missing directory."""
         (message,) = check_migrations_applied(make_config(tmp_path / "nowhere", engine), engine)
         assert message.id == "dockerflow.health.E011"
         assert message.level == checks.ERROR
         assert "nowhere" in message.msg
 
     def test_a_missing_config_file_is_e011(self, engine):
-        """Alembic does not complain before it is asked."""
+        """A config file that does not exist is E011."""
         (message,) = check_migrations_applied(Config("/no/such/alembic.ini"), engine)
         assert message.id == "dockerflow.health.E011"
 
-    def test_a_broken_revision_file_is_e011_until_it_is_mended(self, scripts, config, engine):
-        """The scripts are code, and may be broken; that is not remembered."""
+    def test_a_broken_revision_file_is_e011_until_it_is_corrected(self, scripts, config, engine):
+        """A revision script that cannot be imported is E011 until it is corrected."""
         broken = scripts / "versions" / "cccc.py"
         broken.write_text("this is no Python")
         (message,) = check_migrations_applied(config, engine)
@@ -165,14 +164,14 @@ class TestMigrationsCheck:
         assert check_migrations_applied(config, engine)[0].id == "dockerflow.health.W001"
 
     def test_the_scripts_are_read_once(self, scripts, config, engine):
-        """A file that is added later counts in the next process."""
+        """A revision script that is added later counts in the next process."""
         alembic.command.upgrade(config, "head")
         assert check_migrations_applied(config, engine) == []
         revise(scripts, "cccc", "bbbb")
         assert check_migrations_applied(config, engine) == []
 
     def test_a_branch_that_another_one_depends_on_is_not_pending(self, scripts, config, engine):
-        """Alembic does not store a revision next to one that depends on it."""
+        """A revision that an applied one depends on is applied, although it is not stored."""
         revise(scripts, "cccc", "aaaa")
         path = scripts / "versions" / "cccc.py"
         path.write_text(path.read_text() + '\ndepends_on = "bbbb"\n')
@@ -180,7 +179,7 @@ class TestMigrationsCheck:
         assert check_migrations_applied(config, engine) == []
 
     def test_many_revisions_cost_nothing_after_the_first_time(self, scripts, engine):
-        """The first heartbeat reads them; a later one uses almost no processor time."""
+        """With 200 revisions, a later check uses almost no processor time."""
         for number in range(200):
             revise(scripts, f"r{number:04}", f"r{number - 1:04}" if number else None)
         config = make_config(scripts, engine)
@@ -191,14 +190,14 @@ class TestMigrationsCheck:
         assert (time.process_time() - started_s) / 10 < 0.02
 
     def test_an_alembic_that_lacks_a_module_is_e011(self, monkeypatch, config):
-        """The message has the command that installs Alembic."""
+        """E011 has the command that installs Alembic."""
         monkeypatch.setitem(sys.modules, "alembic.script", None)
         (message,) = check_migrations_applied(config)
         assert message.id == "dockerflow.health.E011"
         assert "pip install 'dockerflow-wsgi[alembic]'" in message.msg
 
     def test_the_configs_own_url_is_asked_without_a_db(self, config, engine):
-        """``sqlalchemy.url``, as in alembic.ini."""
+        """Without ``db``, the check uses the config's ``sqlalchemy.url``."""
         url = engine.url.render_as_string(hide_password=False)
         config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         assert check_migrations_applied(config)[0].id == "dockerflow.health.W001"
@@ -207,7 +206,7 @@ class TestMigrationsCheck:
 
     @pytest.mark.parametrize("url", [None, "no url", "nosuchdatabase://x"])
     def test_a_config_without_a_usable_url_is_e011(self, config, url):
-        """The message has the remedy."""
+        """A missing or unusable URL is E011; for a missing one it has the remedy."""
         if url:
             config.set_main_option("sqlalchemy.url", url)
         (message,) = check_migrations_applied(config)
@@ -216,7 +215,7 @@ class TestMigrationsCheck:
             assert "set it, or pass db" in message.msg
 
     def test_another_version_table_can_be_configured(self, config, engine):
-        """In the config's main section."""
+        """The config's main section can name another version table."""
         config.set_main_option("version_table", "applied")
         alembic.command.upgrade(config, "head")
         assert check_migrations_applied(config, engine) == []
@@ -224,7 +223,7 @@ class TestMigrationsCheck:
         assert check_migrations_applied(config, engine)[0].id == "dockerflow.health.W001"
 
     def test_another_schema_of_the_version_table_can_be_configured(self, config, engine):
-        """In the config's main section too."""
+        """The config's main section can name the schema of the version table."""
         schema = "acme" if engine.dialect.name == "postgresql" else "main"
         with engine.begin() as connection:
             if schema == "acme":
@@ -235,7 +234,7 @@ class TestMigrationsCheck:
         assert check_migrations_applied(config, engine) == []
 
     def test_the_middleware_asks_its_database_for_the_migrations(self, config, engine):
-        """Given as ``migrate``, through the engine given as ``db``."""
+        """A config that is passed as ``migrate`` is compared with the engine passed as ``db``."""
         app = DockerflowMiddleware(hello, db=engine, migrate=config)
         shown = json.loads(request(app, "/__heartbeat__").body)
         assert shown["checks"]["check_migrations_applied"] == "warning"
@@ -275,7 +274,7 @@ def config(tmp_path):
 
 
 def test_a_missing_sqlite_file_is_w001_and_not_created(config, tmp_path):
-    """The message names the file."""
+    """W001 has the path of the missing file."""
     engine = create_engine(f"sqlite:///{tmp_path / 'gone'}")
     (message,) = check_migrations_applied(config, engine)
     assert message.id == "dockerflow.health.W001"
@@ -318,7 +317,7 @@ def test_a_file_behind_a_static_pool_is_read(config, tmp_path):
 
 @pytest.mark.parametrize("is_url", [True, False], ids=["url", "engine"])
 def test_an_asyncio_driver_is_e011(config, is_url):
-    """Such a database can never be asked, whether the driver is in the URL or in an engine."""
+    """An asyncio driver in the URL or in the engine is E011."""
     pytest.importorskip("aiosqlite")
     asyncio = pytest.importorskip("sqlalchemy.ext.asyncio")
     config.set_main_option("sqlalchemy.url", "sqlite+aiosqlite://")
