@@ -128,6 +128,7 @@ _FORMS = (
     (r"with\ args\ beginning\ with:\s", r".+"),  # an old Redis repeats what it does not know
 )
 _FLAGS = re.IGNORECASE | re.VERBOSE | re.DOTALL | re.MULTILINE
+_LAST_WORD = re.compile(r"\s\S*\Z")
 _URL = re.compile(r"(:?(?:\\?/){2,4}|:/)")
 _USER = re.compile(r"([^\s/?#:@'\"<>\[\]]*)([:@])")
 _PLAIN_USER = re.compile(r"[a-z_-]{0,16}")  # such as "git" in ssh://git@host
@@ -180,18 +181,14 @@ def format_error(error: BaseException) -> str:
 
 
 def truncate(text: str) -> str:
-    """Shorten a text to 4,000 characters.
+    """Shorten a text to 4,000 characters, without the word at the cut.
 
-    A part of a credential may not look like one. So the text ends before a URL that begins in the
-    last 1,000 characters, or else before the word at the cut.
+    A part of a credential may not look like one.
     """
     if len(text) <= MAX_LENGTH:
         return text
     note = f"... ({len(text)} characters)"
-    last = MAX_LENGTH - len(note)
-    url, *spaces = (text.rfind(mark, last - 1000, last) for mark in ("//", " ", "\n"))
-    end = max(spaces) if url < 0 else url
-    return text[: last if end < 0 else end] + note
+    return _LAST_WORD.sub("", text[: MAX_LENGTH - len(note)]) + note
 
 
 def safe_str(value: object) -> str:

@@ -630,7 +630,7 @@ def test_other_text_stays_readable(given):
 
 @pytest.mark.parametrize(("given", "redacted"), EXACT)
 def test_only_the_credential_is_replaced(given, redacted):
-    """What surrounds a credential stays."""
+    """The text around a credential is not changed."""
     assert redact(given) == redacted
 
 
@@ -677,11 +677,11 @@ class TestFormatError:
         assert format_error(ValueError("redis://:pw@h")) == "redis://:***@h"
 
     def test_an_exception_without_text_has_its_name(self):
-        """The name of the class stands in for an empty text."""
+        """An exception without a text is shown by the name of its class."""
         assert format_error(ValueError()) == "ValueError"
 
     def test_an_exception_that_cannot_be_shown(self):
-        """A ``__str__`` that raises gives a placeholder."""
+        """An exception that raises in ``__str__`` is shown by a placeholder."""
 
         class BrokenError(Exception):
             def __str__(self) -> str:
@@ -694,7 +694,7 @@ class TestFormatError:
         )
 
     def test_a_long_text_is_shortened(self):
-        """A text of a megabyte is cut before it is redacted."""
+        """A long text is shortened before it is redacted."""
         assert len(format_error(ValueError("pwd:{," * 200_000))) < MAX_LENGTH + 50
 
 
@@ -738,7 +738,7 @@ class TestSQLAlchemy:
             assert part not in shown
 
     def test_in_the_heartbeat_and_the_summary(self, function):
-        """The report, the log of a check and ``request.summary`` are without them."""
+        """The report, the log of a check and ``request.summary`` have neither."""
 
         def app(_environ, _start_response):
             function()
@@ -800,7 +800,7 @@ def _redis_error() -> None:
     [_urlsplit_port, _connect_psycopg, _conninfo, _run_command, _get_with_urllib3, _redis_error],
 )
 def test_real_errors(provoke):
-    """What real libraries print shows no credential."""
+    """The exceptions of real libraries show no credential."""
     with pytest.raises(Exception, match=r"\w") as raised:
         provoke()
     assert "S3CRET" not in format_error(raised.value)
