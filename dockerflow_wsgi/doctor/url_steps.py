@@ -198,9 +198,9 @@ def _refusal(path: str, answer: Response) -> StepResult | None:
     text = f"{path} answers {answer.status}"
     if answer.location:
         text += f" to {answer.location.partition('?')[0]}"
-    if answer.mimetype == JSON:
+    if has_reason := isinstance(_json(answer), dict):
         text += f": {_shown(answer)}"
-    if answer.status_code >= 500 or answer.mimetype == JSON:
+    if has_reason or answer.status_code >= 500:
         return failed(text, "Fix the reported problem, or see the log of the service or its proxy")
     return failed(text, f"{_INSTALL}; or correct host, port and path of --url")
 
