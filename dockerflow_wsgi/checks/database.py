@@ -88,30 +88,49 @@ def run_query(
 ) -> T:
     """Run a query on a connection of the app's pool, or on a new one if the pool shares its own.
 
-    ``make_message`` makes the message to report if the deadline passes during the wait for a
-    connection.
+    The query is repeated once if the server had closed the pooled connection. ``make_message``
+    makes the message to report if the deadline passes during the wait for a connection.
     """
     from sqlalchemy.engine import Engine
-    from sqlalchemy.pool import QueuePool
-
-    def make_messages() -> list[CheckMessage]:
-        pool = engine.pool
-        # Size 0 is without a limit. A connection that is being opened counts as in use.
-        is_exhausted = isinstance(pool, QueuePool) and 0 < pool.size() <= pool.checkedout()
-        reason = _EXHAUSTED if is_exhausted else "No connection was opened yet"
-        return [make_message(f"{reason}: {pool.status()}")]
+    from sqlalchemy.exc import DBAPIError
 
     asked = engine
     if shares_connection(engine):
         asked = Engine(engine.pool.recreate(), engine.dialect, engine.url)
     try:
-        with report_when_overdue(make_messages):
-            connection = asked.connect()
-        with connection:
-            return query(connection)
+        try:
+            return _run_once(asked, query, make_message)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return _run_once(asked, query, make_message)  # the pool has dropped the closed ones
     finally:
         if asked is not engine:
             asked.dispose()
+
+
+def _run_once(
+    engine: Engine, query: Callable[[Connection], T], make_message: Callable[[str], CheckMessage]
+) -> T:
+    from sqlalchemy.pool import QueuePool
+
+    pool = engine.pool
+
+    def count_in_use() -> int:
+        return pool.checkedout() if isinstance(pool, QueuePool) and not pool.checkedin() else 0
+
+    in_use = count_in_use()
+
+    def make_messages() -> list[CheckMessage]:
+        # A connection that is being opened counts as in use, one that is queued for does not.
+        is_exhausted = 0 < in_use == count_in_use()
+        reason = _EXHAUSTED if is_exhausted else "No connection was opened yet"
+        return [make_message(f"{reason}: {pool.status()}")]
+
+    with report_when_overdue(make_messages):
+        connection = engine.connect()
+    with connection:
+        return query(connection)
 
 
 def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:

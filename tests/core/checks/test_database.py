@@ -326,18 +326,25 @@ class TestPool:
         timer.join()
 
     def test_a_connection_that_is_being_opened_is_not_exhaustion(self, make_engine, tmp_path):
-        """A database that accepts no connection is E009 with the pool's status."""
+        """A database that accepts no connection is E009 with the pool's status.
+
+        The pool may have as many connections in use as its size, if it can overflow.
+        """
         go_on = threading.Event()
+        go_on.set()
 
         def connect():
             go_on.wait(TIMEOUT_S)
             return sqlite3.connect(":memory:", check_same_thread=False)
 
-        engine = make_engine("sqlite://", creator=connect, poolclass=QueuePool)
+        engine = make_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1)
+        request_of_app = engine.connect()
+        go_on.clear()
         reported = messages_of(DockerflowMiddleware(hello, db=engine, check_timeout=0.1))
         go_on.set()
         assert reported["dockerflow.health.E009"].startswith("No connection was opened yet: Pool")
         wait_until(lambda: not check_threads())
+        request_of_app.close()
 
     def test_a_full_pool_whose_connections_are_free_is_not_exhausted(self, make_engine, tmp_path):
         """Every heartbeat gets the same free connection of a pool of one."""
