@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import build_version, server
 from .doctor import command as doctor
-from .errors import ConfigurationError, ListenError, TargetError
-from .import_string import import_string, parse_import_string, require_wsgi
+from .errors import ConfigurationError, ListenError
+from .import_string import TargetError, import_string, parse_import_string, require_wsgi
 from .logging import MozlogHandler
 from .redaction import format_error, redact
 from .settings import DEFAULT_PORT, read_port

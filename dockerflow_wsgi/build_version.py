@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .version import FILE_NAME, KEYS, find_placeholder
+from .version import FILE_NAME, KEYS
 
 if TYPE_CHECKING:
     import argparse
@@ -54,6 +54,12 @@ _GIT_COMMANDS = {
 }
 _GIT_TIMEOUT_S = 10
 _CREDENTIALS = re.compile(r"(?i)^(https?://)[^/?#]*@|^(\w[\w+.-]*://[^/?#:@]*):[^/?#]*(?=@)")
+
+# $NAME, ${NAME}, $(NAME), ${{ expression }}, {{ expression }}; and %NAME% as the whole value,
+# because URLs may have percent signs.
+_find_placeholder = re.compile(
+    r"\$?\{\{\s*(.*?)\s*\}\}|\$(?:([A-Za-z_]\w*)|\{(\w+)[^}]*\}|\(([\w.]+)\))|^%(\w+)%$"
+).search
 
 
 def add_command(subparsers: Any) -> None:
@@ -121,6 +127,12 @@ def make_version(
         elif not value and key != "version" and (key != "build" or system or key in options):
             problems.append(f"{key} is missing: {hint}")
     return version, problems
+
+
+def find_placeholder(value: object) -> str | None:
+    """Return the name of the first variable that was not replaced, such as ``CIRCLE_SHA1``."""
+    match = _find_placeholder(value) if isinstance(value, str) else None
+    return None if match is None else next((name for name in match.groups() if name), match[0])
 
 
 def _from_ci(template: str, environment: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -44,24 +44,6 @@ class NoThreadError(DockerflowError, RuntimeError):
     """The process can start no more threads."""
 
 
-class TargetError(DockerflowError, ValueError):
-    """``MODULE:NAME`` does not name an object that can be used.
-
-    The text is the reason and the remedy.
-
-    Attributes:
-        reason: Why the object cannot be used.
-        remedy: What to do.
-        stack: The lines of the user's code that led to the error, the innermost last.
-    """
-
-    def __init__(self, reason: str, remedy: str, stack: Iterable[str] = ()) -> None:
-        self.reason = reason
-        self.remedy = remedy
-        self.stack = tuple(stack)
-        super().__init__(f"{reason.removesuffix('.')}. {remedy}")
-
-
 class VersionError(DockerflowError, ValueError):
     """There is a version object, but it cannot be served.
 

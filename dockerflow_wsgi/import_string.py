@@ -10,11 +10,12 @@ import linecache
 import os
 import re
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ConfigurationError, TargetError, format_traceback
+from .errors import ConfigurationError, DockerflowError, format_traceback
 from .redaction import format_error
 
 _TEXT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(.*\))?", re.DOTALL)
@@ -24,6 +25,24 @@ _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 _FRAME = re.compile(r'^\s+File "(.+)", line (\d+)(?:,? in (.+))?$', re.MULTILINE)
 _EXPECTED = "Write MODULE:NAME, such as acme.wsgi:app or acme.worker:registry, or acme:create_app()"
+
+
+class TargetError(DockerflowError, ValueError):
+    """``MODULE:NAME`` does not name an object that can be used.
+
+    The text is the reason and the remedy.
+
+    Attributes:
+        reason: Why the object cannot be used.
+        remedy: What to do.
+        stack: The lines of the user's code that led to the error, the innermost last.
+    """
+
+    def __init__(self, reason: str, remedy: str, stack: Iterable[str] = ()) -> None:
+        self.reason = reason
+        self.remedy = remedy
+        self.stack = tuple(stack)
+        super().__init__(f"{reason.removesuffix('.')}. {remedy}")
 
 
 @dataclass(frozen=True, slots=True)

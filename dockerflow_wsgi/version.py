@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import time
 from collections.abc import Mapping
@@ -27,18 +26,6 @@ MAX_BYTES = 64 * 1024
 # A file that was written twice within one tick of its time stamp may look unchanged. Some file
 # systems count whole seconds, FAT two; a younger file is read each time.
 _YOUNG_NS = 2_000_000_000
-
-# $NAME, ${NAME}, $(NAME), ${{ expression }}, {{ expression }}; and %NAME% as the whole value,
-# because URLs may have percent signs.
-_find_placeholder = re.compile(
-    r"\$?\{\{\s*(.*?)\s*\}\}|\$(?:([A-Za-z_]\w*)|\{(\w+)[^}]*\}|\(([\w.]+)\))|^%(\w+)%$"
-).search
-
-
-def find_placeholder(value: object) -> str | None:
-    """Return the name of the first variable that was not replaced, such as ``CIRCLE_SHA1``."""
-    match = _find_placeholder(value) if isinstance(value, str) else None
-    return None if match is None else next((name for name in match.groups() if name), match[0])
 
 
 def get_version(root: str | os.PathLike[str]) -> dict[str, Any] | None:

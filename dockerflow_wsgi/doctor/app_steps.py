@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.test import Client, TestResponse
 
+from ..build_version import find_placeholder
 from ..checks import level_to_text
 from ..endpoints import HEARTBEAT_PATH, LBHEARTBEAT_PATH, VERSION_PATH
-from ..errors import TargetError
 from ..find_middleware import find_bypassed, find_middleware
-from ..import_string import import_string, parse_import_string, require_wsgi
+from ..import_string import TargetError, import_string, parse_import_string, require_wsgi
 from ..middleware import LOGGERS, DockerflowMiddleware
 from ..redaction import safe_str
-from ..version import FILE_NAME, KEYS, find_placeholder
+from ..version import FILE_NAME, KEYS
 from .diagnosis import StepResult, check_names, failed, masked, passed, run_steps, warned
 from .services import CheckSteps
 

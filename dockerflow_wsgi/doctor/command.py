@@ -12,8 +12,7 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
-from ..errors import TargetError
-from ..import_string import parse_import_string
+from ..import_string import TargetError, parse_import_string
 from ..redaction import format_error, redact
 from . import url_steps
 from .diagnosis import MisuseError, check_names

@@ -11,8 +11,7 @@ from programs import run
 from system import program
 
 from dockerflow_wsgi.__main__ import main
-from dockerflow_wsgi.build_version import make_version
-from dockerflow_wsgi.version import find_placeholder
+from dockerflow_wsgi.build_version import find_placeholder, make_version
 
 CIRCLECI = {
     "CIRCLECI": "true",

@@ -12,7 +12,6 @@ from dockerflow_wsgi import ConfigurationError
 from dockerflow_wsgi.errors import (
     DockerflowError,
     ListenError,
-    TargetError,
     VersionError,
     call_safely,
     format_traceback,
@@ -20,6 +19,7 @@ from dockerflow_wsgi.errors import (
     log_redacted,
     require_extra,
 )
+from dockerflow_wsgi.import_string import TargetError
 
 
 class TestExceptions:

@@ -6,8 +6,12 @@ import sys
 
 import pytest
 
-from dockerflow_wsgi.errors import TargetError
-from dockerflow_wsgi.import_string import import_string, parse_import_string, require_wsgi
+from dockerflow_wsgi.import_string import (
+    TargetError,
+    import_string,
+    parse_import_string,
+    require_wsgi,
+)
 
 WORKER = """
 class Holder:

@@ -83,7 +83,7 @@ import asyncio
     checks = """
 async def one(): await asyncio.sleep(0.1)
 async def two(): await asyncio.sleep(0.1)
-registry.remove("hangs"); registry.check(one); registry.check(two)
+registry = CheckRegistry(); registry.check(one); registry.check(two)
 runner = CheckRunner(
     registry, timeout_s=60, ttl_s=0, failed_level=30, silenced=(), on_report=None
 )
