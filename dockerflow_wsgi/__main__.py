@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: Misuse, or the options ``--help`` or ``--version``.
     """
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the whole process
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.run is None:

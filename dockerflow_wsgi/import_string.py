@@ -144,6 +144,8 @@ def _import_error(error: BaseException, parsed: ImportString, directory: str) ->
         if f"{parsed.module}.".startswith(f"{error.name}."):
             reason = f"there is no module {error.name!r} in {directory}, and none is installed"
             remedy = "Correct the name, or run this in the directory that has the module"
+            if parsed.module.endswith(".py"):
+                remedy = f"Name the module, not its file: {parsed.module[:-3]}"
             return TargetError(reason, remedy)
         reason, remedy = format_error(error), f"Install the package that has {error.name}"
     elif isinstance(error, ConfigurationError):

@@ -124,8 +124,8 @@ def _run_once(
     def make_messages() -> list[CheckMessage]:
         # A connection that is being opened counts as in use, one that is queued for does not.
         is_exhausted = 0 < in_use == count_in_use()
-        reason = _EXHAUSTED if is_exhausted else "No connection was opened yet"
-        return [make_message(f"{reason}: {pool.status()}")]
+        text = f"{_EXHAUSTED}: {pool.status()}" if is_exhausted else "No connection in time"
+        return [make_message(text)]
 
     with report_when_overdue(make_messages):
         connection = engine.connect()
@@ -149,7 +149,7 @@ def _check_engine(engine: Engine, bind: str) -> list[CheckMessage]:
         return [e009("The engine's driver is for asyncio: pass a synchronous engine")]
     if path := missing_file(engine):
         return [e008(f"The SQLite file {path} does not exist")]
-    reason = "The SQLite file is locked" if engine.dialect.name == "sqlite" else "No answer yet"
+    reason = "The SQLite file is locked" if engine.dialect.name == "sqlite" else "No answer in time"
     try:
         with report_when_overdue(lambda: [e008(reason)]):
             run_query(engine, _select, e009)

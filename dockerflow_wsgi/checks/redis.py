@@ -89,7 +89,7 @@ def _report_of_waiting(client: Any) -> Callable[[], list[CheckMessage]]:
 
     A connection without retries shows the reason. A thread opens it, because that may take long.
     """
-    reasons = ["The client waits for Redis"]
+    reasons = ["No answer in time"]
 
     def explain() -> None:
         with contextlib.suppress(Exception):  # a client that is built in another way

@@ -117,8 +117,8 @@ def check_middleware(
     name = _name_of(app)
     if middleware is None:
         wrapped = "app.wsgi_app" if hasattr(type(app), "wsgi_app") else "application"
-        remedy = f"Wrap the app: {wrapped} = DockerflowMiddleware({wrapped}). A wrapper around "
-        remedy += 'the middleware has to keep it in an attribute, such as "app"'
+        remedy = "If the app is wrapped further inside, move DockerflowMiddleware to the outside; "
+        remedy += f"if not, write {wrapped} = DockerflowMiddleware({wrapped})"
         return failed(f"there is no DockerflowMiddleware around {name}", remedy)
     if bypassed:
         text = f"app.wsgi_app of the Flask app {bypassed!r} was taken before Dockerflow(app)"
@@ -244,11 +244,16 @@ def check_summary(app: Any, logs: list[logging.LogRecord]) -> StepResult:
     if logger.disabled:
         text = "the logger request.summary is disabled: logging.config does this to existing ones"
         return failed(text, 'Configure logging with "disable_existing_loggers": False')
-    handlers = [handler for handler in _handlers(logger) if handler.level <= logging.INFO]
+    attached = list(_handlers(logger))
+    handlers = [handler for handler in attached if handler.level <= logging.INFO]
     if not handlers:
-        text = "the logger request.summary has no handler at the level INFO"
-        text = text if logger.propagate else f"{text}, and its propagate is False"
-        return failed(text, _ADD_HANDLER)
+        text, remedy = "the logger request.summary has no handler", _ADD_HANDLER
+        if attached:
+            text = f"each handler of the logger request.summary drops INFO, such as {attached[0]}"
+            remedy = "Set the level of a handler to INFO"
+        elif not logger.propagate:
+            text, remedy = f"{text}, and its propagate is False", "Set its propagate to True"
+        return failed(text, remedy)
     if not logger.isEnabledFor(logging.INFO):
         level = logging.getLevelName(logger.getEffectiveLevel())
         remedy = 'Call logging.getLogger("request.summary").setLevel(logging.INFO)'

@@ -96,8 +96,10 @@ class Examination:
             lines = lines_of_dump(self._dump, threading.get_ident())  # a fork keeps this ID
             done = "imported" if self._step == "import" else "done"
             return overdue(f"not {done} after {self._limit_s:g} s", lines)
-        cause = "os._exit() does this" if code >= 0 else f"by signal {-code}"
-        text = f"the process ended with exit code {code} ({cause})"
+        if code < 0:
+            remedy = "Look in the system's log: the memory may be full, or a library may be broken"
+            return failed(f"the process was ended by signal {-code}", remedy)
+        text = f"the process ended with exit code {code} (os._exit() does this)"
         return failed(text, "Raise an exception that has the reason, and do not end the process")
 
 

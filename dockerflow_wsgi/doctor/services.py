@@ -114,7 +114,10 @@ def start_tls(service: Service, timeout_s: float, *, verify: bool = False) -> ss
         return context.wrap_socket(connect(service, timeout_s), server_hostname=service.host)
     except OSError as error:
         remedy = f"Enable TLS in {service.kind}, or disable it in the URL"
-        remedy = _TRUST if isinstance(error, ssl.SSLCertVerificationError) else remedy
+        if isinstance(error, ssl.SSLCertVerificationError):
+            remedy = _TRUST
+        elif isinstance(error, TimeoutError):
+            remedy += f"; or check whether {service.kind} is stopped"
         reason = f"the TLS handshake failed: {format_error(error)}"
         raise StepError("TLS", reason, remedy) from None
 
@@ -151,7 +154,7 @@ def diagnose(service: Service, text: str, timeout_s: float, *, is_overdue: bool)
         reason = f"something else answers, not {service.kind}: {other or text}"
         raise StepError("protocol", reason, remedy)
     accepts = "accepts connections, but " if service.host else ""
-    reason = f"it {accepts}did not answer within {timeout_s:g} s"
+    reason = f"it {accepts}did not answer in time"
     remedy = f"Check whether {service.kind} is stopped or overloaded, and restart it"
     raise StepError("protocol", reason, remedy)
 

@@ -27,7 +27,7 @@ MAX_BYTES = 1 << 20  # of a body; an endpoint's is shorter
 
 _CONNECTION_STEPS = ("dns", "tcp", "tls", "protocol")
 _PATHS = (VERSION_PATH, HEARTBEAT_PATH, LBHEARTBEAT_PATH)
-_INSTALL = "Wrap the app in DockerflowMiddleware, outside of all other wrappers"
+_INSTALL = "Correct host, port and path of --url, or wrap the app in DockerflowMiddleware"
 _MAX_REQUESTS = 8  # of a step
 
 
@@ -45,10 +45,11 @@ class Target:
         try:
             return call_within(partial(self._request, path, method), self.timeout_s)
         except (OverdueError, TimeoutError):
-            reason = f"{path}: no answer within {self.timeout_s:g} s"
+            reason = f"{self.prefix}{path}: no answer within {self.timeout_s:g} s"
             remedy = "Check whether the service is stopped or overloaded, and restart it"
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"{path}: no HTTP answer: {type(error).__name__}: {format_error(error)}"
+            cause = f"{type(error).__name__}: {format_error(error)}"
+            reason = f"{self.prefix}{path}: no HTTP answer: {cause}"
             remedy = "Correct scheme, host and port of --url, or see the service's log"
         raise StepError("protocol", reason, remedy)
 
@@ -66,7 +67,9 @@ class Target:
 def parse_url(text: str, timeout_s: float) -> Target:
     """Parse the URL of a service; may raise a `MisuseError`."""
     shown = redact(text.partition("?")[0])
-    problem = MisuseError(f"--url {shown!r}: expected a URL such as https://host:8000")
+    problem = MisuseError(
+        f"--url {shown!r}: expected a URL such as https://host:8000, without a password"
+    )
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -76,7 +79,7 @@ def parse_url(text: str, timeout_s: float) -> Target:
     is_right = parts.scheme in {"http", "https"} and port != 0 and parts.username is None
     if not is_right or not host or " " in text or not text.isprintable():
         raise problem
-    service = Service("an HTTP server", host, port or (443 if has_tls else 80), has_tls)
+    service = Service("the service", host, port or (443 if has_tls else 80), has_tls)
     return Target(shown.partition("#")[0], service, parts.path.rstrip("/"), timeout_s)
 
 
@@ -116,7 +119,7 @@ def _check_protocol(target: Target) -> StepResult:
 
 def _check_version(target: Target) -> StepResult:
     answer = target.get(VERSION_PATH)
-    if refusal := _refusal(VERSION_PATH, answer):
+    if refusal := _refusal(target, VERSION_PATH, answer):
         return refusal
     version = _json(answer)
     if not isinstance(version, dict):
@@ -129,7 +132,7 @@ def _check_heartbeat(target: Target) -> StepResult:
     answer = target.get(HEARTBEAT_PATH)
     report = _json(answer)
     status = report.get("status") if isinstance(report, dict) else None
-    result = _refusal(HEARTBEAT_PATH, answer)
+    result = _refusal(target, HEARTBEAT_PATH, answer)
     if not result and status in (STATUSES[ERROR], STATUSES[CRITICAL]):
         text = f"{HEARTBEAT_PATH} answers 200, though its status is {status}: {_shown(answer)}"
         result = warned(text, "Return 500 then: load balancers only look at the HTTP status")
@@ -141,7 +144,7 @@ def _check_lbheartbeat(target: Target) -> StepResult:
     started_s = monotonic()
     answer = target.get(LBHEARTBEAT_PATH)
     latency_ms = (monotonic() - started_s) * 1000
-    return _refusal(LBHEARTBEAT_PATH, answer) or passed(
+    return _refusal(target, LBHEARTBEAT_PATH, answer) or passed(
         f"answers 200 in {latency_ms:.0f} ms", latency_ms=latency_ms
     )
 
@@ -191,18 +194,18 @@ _STEPS: dict[str, Callable[[Target], StepResult]] = {
 SKIPPABLE = (*_STEPS, "agreement")
 
 
-def _refusal(path: str, answer: Response) -> StepResult | None:
+def _refusal(target: Target, path: str, answer: Response) -> StepResult | None:
     """Return a failure if an endpoint is not answered with 200; redirects are not followed."""
     if answer.status_code == 200:
         return None
-    text = f"{path} answers {answer.status}"
+    text = f"{target.prefix}{path} answers {answer.status}"
     if answer.location:
         text += f" to {answer.location.partition('?')[0]}"
     if has_reason := isinstance(_json(answer), dict):
         text += f": {_shown(answer)}"
     if has_reason or answer.status_code >= 500:
         return failed(text, "Fix the reported problem, or see the log of the service or its proxy")
-    return failed(text, f"{_INSTALL}; or correct host, port and path of --url")
+    return failed(text, _INSTALL)
 
 
 def _shown(answer: Response) -> str:

@@ -37,7 +37,7 @@ DockerflowMiddleware(print, check_timeout=0, heartbeat_ttl=-1)
 FAILURES = [
     ("acme.nothing:app", "there is no module 'acme.nothing' in {directory}, and", "Correct"),
     ("nothing.at.all:app", "there is no module 'nothing' in {directory}, and none", "Correct"),
-    ("acme.worker.py:app", "there is no module 'acme.worker.py'", "Correct the name"),
+    ("acme.worker.py:app", "there is no module 'acme.worker.py'", "not its file: acme.worker"),
     ("acme.worker:registri", "module 'acme.worker' has no 'registri': did you mean 'registry'?",
      "MODULE:NAME"),
     ("acme.worker:x", "the module 'acme.worker' has no 'x'", "MODULE:NAME"),

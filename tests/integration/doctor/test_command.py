@@ -231,7 +231,12 @@ class TestImport:
         ("target", "code", "reason", "remedy"),
         [
             ("nowhere:app", "", "there is no module 'nowhere' in ", "directory"),
-            ("app.py:wrapped", "", "there is no module 'app.py'", "Correct"),
+            (
+                "app.py:wrapped",
+                "",
+                "there is no module 'app.py'",
+                "Name the module, not its file: app",
+            ),
             ("app:wraped", "", "has no 'wraped': did you mean 'wrapped'?", "MODULE:NAME"),
             ("app:app", "app = 1", "app is not a WSGI app: 1 is not", "callable"),
             ("app:app", "def app(): ...", "app is not a WSGI app: too many", "app:app()"),
@@ -340,7 +345,7 @@ class TestMiddleware:
         done = doctor("app:app", "--json")
         assert done.red == ["middleware"]
         told = done["middleware"]["remedy"]
-        assert told.startswith("Wrap the app: application = DockerflowMiddleware(application). ")
+        assert told.endswith("if not, write application = DockerflowMiddleware(application)")
 
     def test_flask_without_a_middleware(self, doctor):
         """The remedy for a Flask app wraps its `wsgi_app`."""
@@ -348,7 +353,7 @@ class TestMiddleware:
         done = doctor("app:app", "--json", code=code)
         assert done.red[0] == "middleware"
         told = done["middleware"]["remedy"]
-        assert told.startswith("Wrap the app: app.wsgi_app = DockerflowMiddleware(app.wsgi_app). ")
+        assert told.endswith("write app.wsgi_app = DockerflowMiddleware(app.wsgi_app)")
 
     def test_settings_of_flask_that_are_set_late(self, doctor):
         """Settings that an app sets after the extension count, as they do when it is served."""

@@ -238,8 +238,8 @@ class TestProtocol:
             with over_tcp(socket_of(server.url)) as port:
                 url = rendered(server.url, host="127.0.0.1", port=port, query={})
                 over = look_at_database(url, SHORT_S, connect_args={"connect_timeout": 20})
-        assert finding.message == f"PostgreSQL: protocol: it did not answer within {SHORT_S} s"
-        assert f"it accepts connections, but did not answer within {SHORT_S} s" in over.message
+        assert finding.message == "PostgreSQL: protocol: it did not answer in time"
+        assert "it accepts connections, but did not answer in time" in over.message
         assert "stopped or overloaded" in over.remedy
 
     def test_redis_instead_of_postgresql(self, redis_url):

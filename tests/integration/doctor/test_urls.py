@@ -254,9 +254,9 @@ class TestEndpoints:
             (instance,) = look_at(url)
             (below,) = look_at(f"http://127.0.0.1:{port}/api")
         finding = instance["endpoint_version"]
-        assert finding.message == "/__version__ answers 404 Not Found to /login"
+        assert finding.message == "/__heartbeat__/__version__ answers 404 Not Found to /login"
         finding = below["endpoint_version"]
-        assert "or correct host, port and path of --url" in finding.remedy
+        assert finding.remedy.startswith("Correct host, port and path of --url, or wrap")
 
 
 class TestConnection:
