@@ -138,6 +138,13 @@ class TestReport:
             program.wait_for('{"ok": false')
             assert program.stop(signal.SIGINT) == 1
 
+    def test_a_closed_output(self, version_directory):
+        """Without an output the command only has its exit code."""
+        (version_directory / "app.py").write_text(BARE_APP)
+        command = f"{sys.executable} -m dockerflow_wsgi doctor app:app >&-"
+        done = run(["bash", "-c", command], cwd=version_directory)
+        assert (done.returncode, done.stderr) == (1, "")
+
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
     def test_a_full_disk(self, version_directory):
         """A report that cannot be written is one line on stderr and exit code 1."""
@@ -473,6 +480,12 @@ class TestIsolation:
         assert done["import"]["message"].startswith(
             "the process ended with exit code 0 (os._exit()"
         )
+
+    def test_an_import_that_is_killed(self, doctor):
+        """The message names the signal, and the remedy does not ask the app to raise."""
+        done = doctor("app:app", "--json", code="import os\nos.kill(os.getpid(), 9)\n")
+        assert done["import"]["message"] == "the process was ended by signal 9"
+        assert done["import"]["remedy"].startswith("Look in the system's log")
 
     @pytest.mark.parametrize("is_json", [True, False])
     def test_a_check_that_ends_the_process(self, doctor, is_json):
