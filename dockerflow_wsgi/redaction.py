@@ -181,14 +181,17 @@ def format_error(error: BaseException) -> str:
 
 
 def truncate(text: str) -> str:
-    """Shorten a text to 4,000 characters, without the word at the cut.
+    """Shorten a text to 4,000 characters.
 
-    A part of a credential may not look like one.
+    A part of a credential may not look like one. So the text ends before a URL that begins in the
+    last 1,000 characters, or else before the word at the cut.
     """
     if len(text) <= MAX_LENGTH:
         return text
     note = f"... ({len(text)} characters)"
-    return _LAST_WORD.sub("", text[: MAX_LENGTH - len(note)]) + note
+    last = MAX_LENGTH - len(note)
+    url = text.rfind("//", last - 1000, last)
+    return (_LAST_WORD.sub("", text[:last]) if url < 0 else text[:url]) + note
 
 
 def safe_str(value: object) -> str:

@@ -100,6 +100,9 @@ class CheckRunner:
             is_first = heartbeat.report is None
             report = heartbeat.report = heartbeat.report or self._run_checks(process, heartbeat)
         if is_first:
+            for run, result in zip(heartbeat.shown, report.results, strict=True):
+                if run.log_claim.acquire(blocking=False):
+                    call_safely("Logging a check", _log, result, default=None)
             self._call_hook(process, heartbeat, report)
         return report
 
@@ -115,29 +118,30 @@ class CheckRunner:
             return process.heartbeat
 
     def _run_checks(self, process: _Process, heartbeat: _Heartbeat) -> HeartbeatReport:
-        deadline_s = heartbeat.deadline_s
-        runs = [self._run(*item, deadline_s) for item in heartbeat.functions.items()]
+        runs = heartbeat.runs or [
+            self._run(*item, heartbeat.deadline_s) for item in heartbeat.functions.items()
+        ]
+        heartbeat.runs = runs  # for another prober, if this one is killed
         earlier = {run.name: run for run in process.runs if run.is_done}
         process.runs = [*earlier.values(), *runs]
         if any(run.is_overdue for run in process.runs):
-            deadline_s = min(deadline_s, time.monotonic() + _MAX_WAIT_WHILE_OVERDUE_S)
+            end_s = time.monotonic() + _MAX_WAIT_WHILE_OVERDUE_S
+            heartbeat.deadline_s = min(heartbeat.deadline_s, end_s)
         for run in runs:
-            run.wait(min(deadline_s, run.deadline_s))
+            run.wait(min(heartbeat.deadline_s, run.deadline_s))
         # A run that may still be in time is not shown, if there is an earlier one.
-        shown = [
+        heartbeat.shown = [
             run if run.is_done or run.is_overdue else earlier.get(run.name, run) for run in runs
         ]
-        results = [self._without_silenced(run.result()) for run in shown]
-        for run, result in zip(shown, results, strict=True):
-            if run.log_claim.acquire(blocking=False):
-                call_safely("Logging a check", _log, result, default=None)
+        results = [self._without_silenced(run.result()) for run in heartbeat.shown]
         return HeartbeatReport(tuple(results), self._failed_level)
 
     def _run(self, name: str, function: CheckFunction, deadline_s: float) -> CheckRun:
         """Return the run of a check that is not over, of any middleware, or start a new one."""
         # By process, because a fork copies a run, but not its thread; and by context, because
         # each app has its own.
-        runs, key = self._registry.runs, (name, os.getpid(), id(self._context))
+        owner = getattr(self._context, "__self__", self._context)  # methods have varying IDs
+        runs, key = self._registry.runs, (name, os.getpid(), id(owner))
         new = CheckRun(name, function, self._context, deadline_s, partial(runs.pop, key, None))
         run: CheckRun = runs.setdefault(key, new)  # atomic: a lock could stay locked after a fork
         if run is new:
@@ -186,6 +190,8 @@ class _Heartbeat:
         self.started_s = started_s  # seconds of the monotonic clock
         self.deadline_s = started_s + timeout_s
         self.lock = threading.RLock()
+        self.runs: list[CheckRun] = []
+        self.shown: list[CheckRun] = []  # the run of each check that the report shows
         self.report: HeartbeatReport | None = None
 
 
@@ -243,7 +249,7 @@ class CheckRun:
         name = f"dockerflow {self.name}"
         try:
             threading.Thread(target=run, args=(self._execute,), name=name, daemon=True).start()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self._add_error(NoThreadError(f"the check was not run: {error}"))
             self._finish()
 
@@ -303,17 +309,20 @@ class CheckRun:
         leaving = "Leaving the context of a check"
         stack = ExitStack()
         try:
-            _listen_to_sessions()
-            stack.enter_context(self._context())
-            for item in islice(_items(self._function()), _MAX_MESSAGES):
-                self._messages.append(_clean(item))
+            try:
+                _listen_to_sessions()
+                stack.enter_context(self._context())
+                for item in islice(_items(self._function()), _MAX_MESSAGES):
+                    self._messages.append(_clean(item))
+            except BaseException:
+                call_safely(leaving, stack.__exit__, *sys.exc_info(), default=None)
+                raise
+            else:
+                call_safely(leaving, stack.close, default=None)
         except BaseException as error:
             self._add_error(error)
-            call_safely(leaving, stack.__exit__, *sys.exc_info(), default=None)
             if in_line and not isinstance(error, (Exception, SystemExit)):
                 raise  # the server's own, such as KeyboardInterrupt
-        else:
-            call_safely(leaving, stack.close, default=None)
         finally:
             for session in self.sessions:
                 call_safely("Closing a check's session", session.close, default=None)
@@ -382,7 +391,12 @@ def _items(returned: Any) -> Iterable[object]:
 
 async def _awaited(returned: Any) -> Any:
     if inspect.isasyncgen(returned):
-        return [item async for item in returned]
+        items = []
+        async for item in returned:
+            items.append(item)
+            if len(items) == _MAX_MESSAGES:
+                break
+        return items
     return await returned
 
 

@@ -134,6 +134,8 @@ def check_settings(middleware: DockerflowMiddleware) -> StepResult:
     if settings.disabled:
         text = "Dockerflow is disabled: every request goes straight to the app"
         return failed(text, "Unset DOCKERFLOW_DISABLED, and disabled", settings=shown)
+    if problems := middleware.settings_reader.problems:  # set late, in Flask's configuration
+        return failed("; ".join(problems), "Correct the values", settings=shown)
     if warnings := middleware.settings_reader.warnings:
         return warned("; ".join(warnings), "Correct the names, or remove them", settings=shown)
     changed = [f"{name}={value}" for name, value in shown.items() if value != defaults[name]]
@@ -211,12 +213,13 @@ def ask(app: Any, path: str, method: str = "GET") -> TestResponse:
 
 
 def check_endpoint(app: Any, middleware: DockerflowMiddleware, path: str) -> StepResult:
-    """Compare the app's answer to TRACE with the endpoint's own; neither runs checks or pages."""
-    expected, answer = ask(middleware.endpoints[path], path, "TRACE"), ask(app, path, "TRACE")
+    """Compare the app's answer with the endpoint's own."""
+    method = "TRACE" if path == HEARTBEAT_PATH else "GET"  # checks are run in their own steps
+    expected, answer = ask(middleware.endpoints[path], path, method), ask(app, path, method)
     if (answer.status_code, answer.data) == (expected.status_code, expected.data):
         return passed("the middleware answers")
     to = f" to {answer.headers['Location'].partition('?')[0]}" if answer.location else ""
-    text = f"something else answers TRACE {path}: {answer.status}{to}, not {expected.status}"
+    text = f"another layer answers {method} {path}: {answer.status}{to}, {answer.mimetype}"
     return failed(text, "Make the middleware the outermost wrapper of the app that the server gets")
 
 

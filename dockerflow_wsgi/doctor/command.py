@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
@@ -20,6 +19,7 @@ from .isolation import Examination
 from .output import Output
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+_MAX_S = 86_400
 
 
 def add_command(commands: Any) -> None:
@@ -106,6 +106,8 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds <= threading.TIMEOUT_MAX / 100:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
+    if not 0 < seconds <= _MAX_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a number of seconds above 0, a day at most"
+        )
     return seconds

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import format_traceback
 from ..import_string import place_of
-from ..redaction import format_error, redact
+from ..redaction import MASK, format_error, redact
 from ..serialization import to_jsonable
 from .user_code import OverdueError, call_within
 
@@ -121,7 +121,12 @@ def masked(value: Any) -> Any:
 
     def mask(item: Any) -> Any:
         if isinstance(item, dict):
-            return {redact(name): mask(inner) for name, inner in item.items()}
+            return {
+                redact(name): MASK
+                if isinstance(inner, str) and MASK in redact(f"{name}=x")
+                else mask(inner)
+                for name, inner in item.items()
+            }
         if isinstance(item, list):
             return [mask(inner) for inner in item]
         return redact(item) if isinstance(item, str) else item

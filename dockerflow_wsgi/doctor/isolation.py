@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -54,7 +55,8 @@ class Examination:
         """Run all steps once, and yield the result of each when it is done."""
         with suppress(OSError):  # the process ended, which is found below
             self._connection.send("run")
-        self._step = "import"
+        if self._process.is_alive():
+            self._step = "import"
         while (message := self._receive()) is not None:
             if "end" in message:
                 return
@@ -72,6 +74,9 @@ class Examination:
         try:
             self._process.join(_GRACE_S)
         finally:
+            if self._process.pid:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)  # with what the app has started
             self._process.kill()
             self._process.join()
             self._dump.close()
@@ -130,3 +135,6 @@ def _run(
             except MisuseError as error:
                 send({"misuse": str(error)})
                 return
+    timer = threading.Timer(_GRACE_S, os.killpg, (0, signal.SIGKILL))  # if the parent was killed
+    timer.daemon = True
+    timer.start()

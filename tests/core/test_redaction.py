@@ -661,6 +661,13 @@ class TestTruncate:
         """A word that would be cut is left out."""
         assert truncate("a b " * 900 + "c" * 500) == "a b " * 899 + "a b... (4100 characters)"
 
+    def test_a_url_at_the_cut_is_left_out(self):
+        """A URL may have a password with spaces, so it is left out as a whole."""
+        given = (
+            "x" * (MAX_LENGTH - 100) + " postgres://app:horse battery staple" + " x" * 99 + "@db/"
+        )
+        assert truncate(given).endswith("x postgres:... (4138 characters)")
+
     @pytest.mark.parametrize("secret", HIDDEN[::8])
     def test_nothing_is_half_shown_at_the_cut(self, secret):
         """A credential at the cut is hidden, wherever the cut is."""

@@ -178,7 +178,12 @@ class TestResults:
             while True:
                 yield W1
 
-        assert len(run(endless).messages) == 1000
+        async def endless_async():
+            while True:
+                yield W1
+
+        for check in (endless, endless_async):
+            assert len(run(check).messages) == 1000
 
     def test_texts_become_strings_without_credentials(self):
         """The objects in a message become strings, and their credentials are redacted."""
@@ -740,6 +745,19 @@ class TestContexts:
         (result,) = make_runner(registry, context=broken).report().results
         assert [message.msg for message in result.messages] == ["RuntimeError: no app"]
 
+    @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
+    def test_a_context_that_exits_is_an_error_of_the_check(self, registry, timeout_s):
+        """A ``SystemExit`` on leaving the context is E001, and does not end the server."""
+
+        @contextlib.contextmanager
+        def exits():
+            yield
+            raise SystemExit(3)
+
+        registry.check(list, name="one")
+        (result,) = make_runner(registry, timeout_s, context=exits).report().results
+        assert [message.msg for message in result.messages] == ["SystemExit: 3"]
+
     def test_a_context_that_cannot_be_left_does_not_change_the_result(self, registry, listen):
         """An exception on leaving the context is logged."""
         log = listen("dockerflow_wsgi")
@@ -817,6 +835,15 @@ class TestHook:
         assert [record.getMessage() for record in log] == [
             "on_heartbeat is not called: 4 calls are running"
         ] * 8
+
+    def test_a_slow_hook_is_hardly_waited_for_while_a_check_is_overdue(self, registry, overdue):
+        """A hook does not delay a heartbeat until the deadline that a hanging check has missed."""
+        release = threading.Event()
+        runner = make_runner(registry, on_report=lambda _report: release.wait(TIMEOUT_S))
+        started_s = time.monotonic()
+        runner.report()
+        assert time.monotonic() - started_s < TIMEOUT_S / 2
+        release.set()
 
     @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
     def test_the_result_of_a_hook_does_not_matter(self, registry, listen, timeout_s):

@@ -158,8 +158,19 @@ class TestEndpoints:
         middleware = DockerflowMiddleware(hello, version_path=version_directory)
         finding = look_at(check, DispatcherMiddleware(other, {"/api": middleware}), middleware)
         assert finding.status == "error"
-        assert finding.message.startswith("something else answers TRACE /__")
+        assert finding.message.startswith("another layer answers ")
         assert "outermost" in finding.remedy
+
+    def test_a_layer_that_answers_every_get(self, version_directory):
+        """An outer layer that answers only GET is found."""
+        middleware = DockerflowMiddleware(hello, version_path=version_directory)
+
+        def page_for_each_get(environ, start_response):
+            is_get = environ["REQUEST_METHOD"] == "GET"
+            return (OTHERS[0] if is_get else middleware)(environ, start_response)
+
+        for check in ("endpoint_version", "endpoint_lbheartbeat"):
+            assert look_at(check, page_for_each_get, middleware).status == "error"
 
     def test_a_redirect(self, version_directory):
         """The message has the location of a redirect, such as a login."""
@@ -172,7 +183,7 @@ class TestEndpoints:
         other = answers("405 Method Not Allowed", "application/json", b"")
         finding = look_at("endpoint_lbheartbeat", other, DockerflowMiddleware(hello))
         assert finding.status == "error"
-        assert "something else answers" in finding.message
+        assert "another layer answers GET /__lbheartbeat__: 405" in finding.message
 
     @pytest.mark.parametrize("check", ENDPOINTS)
     def test_an_app_that_raises(self, check):

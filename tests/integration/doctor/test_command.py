@@ -13,8 +13,10 @@ import sys
 import termios
 from fcntl import ioctl
 
+import psutil
 import pytest
 from programs import run, running
+from waiting import wait_until
 
 from dockerflow_wsgi.__main__ import main
 
@@ -29,6 +31,13 @@ PROBES = [
     *("import", "middleware", "settings", "version_json", "port", "user"),
     *("endpoint_version", "endpoint_heartbeat", "endpoint_lbheartbeat", "summary", "checks"),
 ]
+
+
+def is_zombie(pid):
+    """Return whether a process has ended, and only waits for its parent."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def in_terminal(directory, columns, *arguments, **environment):
@@ -406,6 +415,22 @@ class TestMiddleware:
         assert 'app.config["DOCKERFLOW_HEARTBEET_TTL"]' in done["settings"]["message"]
         assert done["settings"]["remedy"] == "Correct the names, or remove them"
 
+    def test_wrong_values_of_flask_that_are_set_late(self, doctor):
+        """A wrong value in Flask's configuration is a failure, though the app keeps the old one."""
+        code = "from flask import Flask\nfrom dockerflow_wsgi.flask import Dockerflow\n"
+        code += (
+            "app = Flask('shop')\nDockerflow(app)\napp.config['DOCKERFLOW_HEARTBEAT_TTL'] = 'x'\n"
+        )
+        done = doctor("app:app", "--json", code=code)
+        assert "heartbeat_ttl = 'x'" in done["settings"]["message"]
+        assert done["settings"]["status"] == "error"
+
+    def test_a_password_in_the_details(self, doctor):
+        """A value under the name of a credential is not shown in the JSON."""
+        code = doctor.app + "wrapped.version_callback(lambda _: {'password': 'hunter2'})\n"
+        done = doctor("app:wrapped", "--json", code=code)
+        assert "hunter2" not in done.out
+
     def test_a_bypassed_middleware(self, doctor):
         """A `wsgi_app` that was taken before fails with the name of the Flask app."""
         code = "from flask import Flask\nfrom dockerflow_wsgi.flask import Dockerflow\n"
@@ -480,6 +505,14 @@ class TestIsolation:
         assert done["import"]["message"].startswith(
             "the process ended with exit code 0 (os._exit()"
         )
+
+    def test_a_process_that_the_app_starts(self, doctor):
+        """Processes that the app has started end with the command, which does not wait for them."""
+        code = "import subprocess\nprocess = subprocess.Popen(['sleep', '600'])\n"
+        code += "open('pid', 'w').write(str(process.pid))\n" + doctor.app
+        assert doctor("app:wrapped", "--json", code=code).red == []
+        pid = int((doctor.directory / "pid").read_text())
+        wait_until(lambda: not psutil.pid_exists(pid) or is_zombie(pid))
 
     def test_an_import_that_is_killed(self, doctor):
         """The message names the signal, and the remedy does not ask the app to raise."""
