@@ -96,7 +96,7 @@ class DockerflowMiddleware(ChecksMixin):
         app: The wrapped application.
         registry: The checks.
         settings: The settings.
-        settings_reader: What was found in which place, with warnings.
+        settings_reader: The reader of the settings, with its warnings.
         check_context: As given.
         endpoints: The endpoint of each path.
         version_endpoint: The endpoint ``/__version__``.

@@ -223,7 +223,7 @@ class SettingsReader:
 
     Attributes:
         values: The parsed values, by the name of the setting.
-        problems: What is wrong: the setting, its value, where it was found, what is expected.
+        problems: A text for each wrong value: the setting, the value, its place, and what is valid.
         warnings: Names that look like settings, but are not.
     """
 

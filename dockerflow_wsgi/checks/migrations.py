@@ -126,7 +126,7 @@ def _make_engine(config: Config) -> Engine:
 
 
 def _read_applied(migrate: Any, connection: Connection) -> tuple[frozenset[str], str]:
-    """Return the database's revisions, and what is missing, if anything is."""
+    """Return the database's revisions, and a text if there is no version table."""
     # Alembic's MigrationContext would log two lines at INFO for each heartbeat.
     from sqlalchemy import column, inspect, select, table
 

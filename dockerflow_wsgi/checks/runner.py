@@ -240,7 +240,7 @@ class CheckRun:
     def start(self, *, in_line: bool) -> None:
         """Start the check on a daemon thread, or run it in line.
 
-        If no thread can be started, the check is not run, and the result says so.
+        If no thread can be started, the check is not run, and the result reports it.
         """
         run = contextvars.copy_context().run  # the check sees the prober's request ID
         if in_line:
