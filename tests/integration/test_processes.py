@@ -94,6 +94,31 @@ report()
     assert (shown["one"], shown["two"]) == ("ok", "ok")
 
 
+def test_with_gevent_a_prober_that_is_killed_leaves_its_runs():
+    """The next prober of the same heartbeat gets the results, and no check runs again."""
+    code = """
+from gevent import monkey; monkey.patch_all()
+import gevent
+"""
+    checks = """
+calls, go_on = [], threading.Event()
+registry = CheckRegistry()
+registry.check(lambda: [calls.append(1), go_on.wait(60)][2:], name="slow")
+runner = CheckRunner(
+    registry, timeout_s=60, ttl_s=0, failed_level=30, silenced=(), on_report=None
+)
+with gevent.Timeout(0.1, False):
+    report()
+go_on.set()
+gevent.sleep(0.1)
+report()
+print(len(calls))
+"""
+    line, calls = run_python(code + SETUP + checks)
+    assert json.loads(line)["checks"] == {"slow": "ok"}
+    assert calls == "1"
+
+
 def test_with_gevent_that_patches_late_probers_share_a_heartbeat():
     """Greenlets share a run, its log and its hook, even if gevent patches after the import."""
     code = """

@@ -716,6 +716,18 @@ class TestContexts:
         assert overdue.calls == [1, 1]
         assert entered == [1]
 
+    def test_a_method_is_one_context(self, registry, hanging):
+        """Two middlewares with the same method of an object share the run of a check."""
+
+        class App:
+            def context(self):
+                return contextlib.nullcontext()
+
+        app = App()
+        for _ in range(2):
+            make_runner(registry, timeout_s=0.01, context=app.context).report()
+        assert hanging.calls == [1]
+
     @pytest.mark.parametrize("timeout_s", [TIMEOUT_S, None])
     def test_a_context_gives_back_what_a_check_keeps_in_a_thread_local(self, registry, timeout_s):
         """The context is entered and left on the thread of the check, as peewee's pool needs."""
